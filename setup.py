@@ -1,0 +1,67 @@
+"""Build the native core: plain C under ext/csrc, one thin Cython module a concept.
+
+Environment: ``RINGWALK_SANITIZE=address|thread`` builds with that sanitizer,
+``RINGWALK_DEBUG=1`` keeps Cython's bounds checks and symbols.
+"""
+
+import os
+import platform
+import sys
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+MACHINES = ("x86_64", "aarch64")
+if sys.platform != "linux" or platform.machine() not in MACHINES:
+    raise SystemExit(
+        "ringwalk needs Linux on x86-64 or aarch64 (futex, memfd and pidfd are Linux calls); "
+        f"this is {sys.platform} on {platform.machine()}. Build it in a Linux container or VM."
+    )
+
+DEBUG = os.environ.get("RINGWALK_DEBUG") == "1"
+SANITIZE = os.environ.get("RINGWALK_SANITIZE", "")
+if SANITIZE not in ("", "address", "thread"):
+    raise SystemExit(f"RINGWALK_SANITIZE is {SANITIZE!r}; use 'address' or 'thread'")
+
+CFLAGS = ["-std=c11", "-Wall", "-Wextra", "-Wno-unused-parameter", "-Wno-sign-compare", "-fvisibility=hidden"]
+CFLAGS += ["-O1", "-g"] if DEBUG or SANITIZE else ["-O2"]
+if SANITIZE:
+    CFLAGS.append(f"-fsanitize={SANITIZE}" + (",undefined" if SANITIZE == "address" else ""))
+LDFLAGS = [flag for flag in CFLAGS if flag.startswith("-fsanitize")]
+
+# A concept keeps its name everywhere: csrc/ring.c, _core/ring.pyx, _core/ring.pyi.
+SOURCES = {
+    "arena": ["arena"],
+    "event": ["eventcount", "futex"],
+    "ring": ["ring"],
+    "board": ["board", "ring", "eventcount", "futex"],
+    "heap": ["heap", "arena"],
+    "process": ["process"],
+}
+
+EXTENSIONS = [
+    Extension(
+        f"ringwalk._core.{name}",
+        [f"ext/ringwalk/_core/{name}.pyx", *(f"ext/csrc/{c}.c" for c in csrc)],
+        include_dirs=["ext/csrc"],
+        extra_compile_args=CFLAGS,
+        extra_link_args=LDFLAGS,
+    )
+    for name, csrc in SOURCES.items()
+]
+
+setup(
+    ext_modules=cythonize(
+        EXTENSIONS,
+        include_path=["ext"],
+        build_dir="build/cython",
+        compiler_directives={
+            "language_level": 3,
+            "auto_pickle": False,
+            "autotestdict": False,
+            "embedsignature": False,
+            "boundscheck": DEBUG,
+            "wraparound": False,
+        },
+    ),
+)

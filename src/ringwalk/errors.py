@@ -1,0 +1,136 @@
+"""Every error that Ringwalk raises, in one tree.
+
+The branches say whose fault it is: ``ConfigError``, ``ClosedError``, ``BusyError`` and
+``ForkedError`` are the caller's; ``MapError`` and its children are a segment's or a worker's;
+``HeapFullError`` is the machine's. Each also derives from the standard type that a caller
+would expect to catch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+
+class RingwalkError(Exception):
+    """Base of all errors of this package."""
+
+
+class ConfigError(RingwalkError, ValueError):
+    """An argument was refused before anything started."""
+
+
+class ClosedError(RingwalkError, RuntimeError):
+    """A mapper or block was used before ``init`` or after ``cleanup``/``close``."""
+
+
+class BusyError(RingwalkError, RuntimeError):
+    """A map was started from inside a running map of the same mapper."""
+
+
+class ForkedError(RingwalkError, RuntimeError):
+    """A handle was used in a forked child of the process that owns it."""
+
+
+class CudaInParentError(RingwalkError, RuntimeError):
+    """A CUDA driver is initialised in the process that was about to fork."""
+
+
+class HeapFullError(RingwalkError, MemoryError):
+    """Shared memory for task payloads could not be had; nothing was left behind."""
+
+
+class WorkerInitError(RingwalkError, RuntimeError):
+    """A worker failed before it could take its first task."""
+
+
+class RemoteTraceback(Exception):
+    """Carries a worker's formatted traceback as the cause of the exception it belongs to."""
+
+    def __init__(self, formatted: str) -> None:
+        super().__init__(formatted)
+        self.formatted = formatted
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.formatted}"""'
+
+
+class UnpicklableError(RingwalkError):
+    """Stands in for an exception that could not travel from the worker; keeps its text."""
+
+
+class MapError(RingwalkError):
+    """One walker of a map failed for good.
+
+    Attributes:
+        walker: index of the walker in the map's input.
+        results: ``{walker: result}`` of every segment that did finish.
+        errors: ``{walker: MapError}`` of every walker that failed, this one included.
+    """
+
+    def __init__(self, message: str, *, walker: int) -> None:
+        super().__init__(message)
+        self.walker = walker
+        self.results: Mapping[int, Any] = {}
+        self.errors: Mapping[int, MapError] = {walker: self}
+
+    @property
+    def completed(self) -> list[int]:
+        """Indices of the walkers whose segment finished, ascending."""
+        return sorted(self.results)
+
+
+class SegmentError(MapError):
+    """The segment raised. ``__cause__`` is the original exception."""
+
+    def __init__(self, message: str, *, walker: int, remote_traceback: str) -> None:
+        super().__init__(message, walker=walker)
+        self.remote_traceback = remote_traceback
+
+
+class TransferError(MapError, TypeError):
+    """An argument or a result could not be pickled or unpickled."""
+
+
+class SegmentTimeout(MapError, TimeoutError):
+    """The segment ran longer than the mapper's ``timeout`` and its process was killed."""
+
+
+class WorkerDied(MapError):
+    """The process that ran the segment died, on its last permitted attempt.
+
+    Exactly one of ``exitcode`` and ``signal`` is set.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        walker: int,
+        attempts: int,
+        exitcode: int | None = None,
+        signal: int | None = None,
+    ) -> None:
+        super().__init__(message, walker=walker)
+        self.attempts = attempts
+        self.exitcode = exitcode
+        self.signal = signal
+
+
+def raise_for_status(status: int, errno: int) -> None:
+    """Raise the exception for a native status (``ext/csrc/status.h``)."""
+    if status in (2, 7):
+        raise HeapFullError(
+            "shared memory for task payloads could not be had: the machine, its memory limit or "
+            "the heap's address space is exhausted. Free results that are no longer needed, use "
+            "fewer workers, or send less per task."
+        )
+    if status == 6:
+        raise RingwalkError(
+            "shared memory holds a value that no correct process writes: a segment overwrote "
+            "memory that is not its own, or this is a bug of Ringwalk; please report it"
+        )
+    if status == 8:
+        raise OSError(errno, os.strerror(errno))
+    raise RingwalkError(f"native call answered the unexpected status {status}; please report it")
