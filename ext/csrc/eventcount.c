@@ -1,0 +1,32 @@
+#include "eventcount.h"
+
+#include <limits.h>
+
+#include "futex.h"
+#include "status.h"
+
+uint32_t rw_eventcount_prepare(struct rw_eventcount *ec) {
+    /* sync: pairs with notify's add and load; both seq_cst, so either the notifier sees this
+     * waiter or the waiter's next look sees the work. */
+    rw_add32_seq_cst(&ec->waiters, 1);
+    return rw_load32_seq_cst(&ec->seq);
+}
+
+void rw_eventcount_cancel(struct rw_eventcount *ec) {
+    rw_add32_seq_cst(&ec->waiters, UINT32_MAX);
+}
+
+int rw_eventcount_wait(struct rw_eventcount *ec, uint32_t key, int64_t deadline_ns) {
+    int status = RW_OK;
+    while (status == RW_OK && rw_load32_seq_cst(&ec->seq) == key)
+        status = rw_futex_wait(&ec->seq, key, deadline_ns);
+    rw_eventcount_cancel(ec);
+    return status;
+}
+
+void rw_eventcount_notify(struct rw_eventcount *ec, uint32_t count) {
+    /* sync: pairs with prepare. */
+    rw_add32_seq_cst(&ec->seq, 1);
+    if (rw_load32_seq_cst(&ec->waiters) != 0)
+        rw_futex_wake(&ec->seq, count > INT_MAX ? INT_MAX : (int)count);
+}

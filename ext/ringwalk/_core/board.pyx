@@ -1,0 +1,400 @@
+"""Task board: claims, commits and what the parent reads of them. See csrc/board.h."""
+
+cimport cython
+from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.exc cimport PyErr_CheckSignals
+from cpython.float cimport PyFloat_AS_DOUBLE
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy
+
+from ringwalk._core.arena cimport Arena
+from ringwalk._core.ring cimport Ring, rw_ring, rw_ring_push
+from ringwalk._core.status cimport RW_EMPTY, RW_INTERRUPTED, RW_OK, check
+
+cdef extern from "Python.h":
+    bint PyLong_CheckExact(object)
+    bint PyFloat_CheckExact(object)
+    long long PyLong_AsLongLongAndOverflow(object, int *overflow)
+
+cdef extern from "eventcount.h" nogil:
+    struct rw_eventcount:
+        pass
+    void rw_eventcount_notify(rw_eventcount *ec, uint32_t count)
+
+cdef extern from "board.h" nogil:
+    ctypedef uint64_t rw_a64
+    ctypedef uint32_t rw_a32
+    uint64_t rw_load_relaxed(const rw_a64 *p)
+    uint64_t rw_load_acquire(const rw_a64 *p)
+    void rw_store_relaxed(rw_a64 *p, uint64_t v)
+    uint32_t rw_load32_relaxed(const rw_a32 *p)
+    uint32_t rw_load32_acquire(const rw_a32 *p)
+    void rw_store32_relaxed(rw_a32 *p, uint32_t v)
+    void rw_store32_release(rw_a32 *p, uint32_t v)
+    enum:
+        RW_TASK_FREE
+        RW_TASK_READY
+        RW_TASK_RUNNING
+        RW_TASK_DONE
+        RW_TASK_FAILED
+        RW_TASK_CANCELLED
+        RW_TASK_LOST
+        RW_RESULT_NONE
+        RW_RESULT_FALSE
+        RW_RESULT_TRUE
+        RW_RESULT_INT
+        RW_RESULT_FLOAT
+        RW_RESULT_PAYLOAD
+        RW_SLOT_READY
+        RW_PARENT_TARGET
+        RW_PARENT_ANY
+    uint32_t RW_WORD_STATE(uint64_t word)
+    uint32_t RW_WORD_ATTEMPT(uint64_t word)
+    uint32_t RW_WORD_WORKER(uint64_t word)
+    uint32_t RW_WORD_EPOCH(uint64_t word)
+    struct rw_task:
+        rw_a64 state
+        uint64_t input_offset
+        uint64_t input_length
+        uint64_t result_value
+        uint64_t result_length
+        uint64_t result_kind
+        rw_a64 start_ns
+        rw_a64 end_ns
+    struct rw_slot:
+        rw_a64 running
+        rw_a32 phase
+        rw_a32 child_status
+    struct rw_board_words:
+        rw_eventcount work
+        rw_a64 job_epoch
+        uint64_t job_offset
+        uint64_t job_length
+        rw_a32 closing
+    struct rw_board:
+        rw_board_words *words
+        rw_slot *slots
+        rw_task *tasks
+        uint32_t slot_count
+        uint32_t capacity
+    uint64_t rw_board_bytes(uint32_t slot_count, uint32_t capacity)
+    void rw_board_bind(rw_board *board, void *memory, uint32_t slot_count, uint32_t capacity,
+                       int wake_fd)
+    void rw_board_arm(rw_board *board, uint32_t task, uint32_t epoch, uint64_t offset,
+                      uint64_t length)
+    void rw_board_announce(rw_board *board, uint32_t epoch, uint64_t offset, uint64_t length)
+    uint32_t rw_board_cancel(rw_board *board, uint32_t epoch, uint32_t count)
+    int rw_board_retry(rw_board *board, uint32_t task)
+    int rw_board_give_up(rw_board *board, uint32_t task)
+    uint64_t rw_board_done(const rw_board *board)
+    bint rw_board_sleep(rw_board *board, uint32_t mode, uint64_t target)
+    void rw_board_awake(rw_board *board)
+    void rw_board_close(rw_board *board)
+    void rw_board_reopen(rw_board *board)
+    int rw_board_wait(rw_board *board, rw_ring *ring, uint32_t worker, int64_t spin_ns,
+                      uint32_t *task)
+    void rw_board_commit(rw_board *board, uint32_t task, uint32_t worker, uint32_t state,
+                         uint64_t kind, uint64_t value, uint64_t length)
+    int64_t rw_now_ns()
+
+FREE = RW_TASK_FREE
+READY = RW_TASK_READY
+RUNNING = RW_TASK_RUNNING
+DONE = RW_TASK_DONE
+FAILED = RW_TASK_FAILED
+CANCELLED = RW_TASK_CANCELLED
+LOST = RW_TASK_LOST
+SLOT_READY = RW_SLOT_READY
+
+
+def board_bytes(uint32_t slots, uint32_t capacity):
+    return rw_board_bytes(slots, capacity)
+
+
+def now_ns():
+    """CLOCK_MONOTONIC in nanoseconds, the clock of every time on the board."""
+    return rw_now_ns()
+
+
+@cython.final
+cdef class Board:
+    """A handle on the board of a pool: one record a task, one slot a worker.
+
+    Which process may call what is csrc/board.h's business; this class only checks indices.
+    Not for use by two threads at once.
+    """
+
+    cdef Arena arena
+    cdef Ring ring
+    cdef rw_board c
+    cdef readonly int worker
+
+    def __cinit__(self, Arena arena not None, uint64_t offset, Ring ring not None,
+                  uint32_t slots, uint32_t capacity, int wake_fd, int worker=-1):
+        self.arena = arena
+        self.ring = ring
+        self.worker = worker
+        if worker >= <int>slots:
+            raise ValueError(f"worker {worker} of a board with {slots} slots")
+        rw_board_bind(&self.c, arena.at(offset, rw_board_bytes(slots, capacity)), slots,
+                      capacity, wake_fd)
+
+    cdef rw_task *task(self, uint32_t index) except NULL:
+        if index >= self.c.capacity:
+            raise IndexError(f"task {index} of a board for {self.c.capacity}")
+        return &self.c.tasks[index]
+
+    cdef rw_slot *slot(self, uint32_t worker) except NULL:
+        if worker >= self.c.slot_count:
+            raise IndexError(f"worker {worker} of a board with {self.c.slot_count} slots")
+        return &self.c.slots[worker]
+
+    # --- parent ----------------------------------------------------------------------------
+
+    def arm(self, uint32_t task, uint32_t epoch, uint64_t offset, uint64_t length):
+        """Make one task ready; its payload lies at offset in the parent's heap."""
+        self.task(task)
+        rw_board_arm(&self.c, task, epoch, offset, length)
+
+    def arm_range(self, uint32_t first, uint32_t count, uint32_t epoch):
+        """Make tasks ready that carry no payload of their own."""
+        cdef uint32_t i
+        if count:
+            self.task(first + count - 1)
+        for i in range(first, first + count):
+            rw_board_arm(&self.c, i, epoch, 0, 0)
+
+    def announce(self, uint32_t epoch, uint64_t offset, uint64_t length):
+        rw_board_announce(&self.c, epoch, offset, length)
+
+    def push(self, uint32_t epoch, tasks):
+        """Hint at ready tasks (a range or a sequence) and wake as many sleepers.
+
+        Returns how many the ring took; the caller sized it to take all.
+        """
+        cdef uint64_t count = len(tasks), pushed = 0, i = 0
+        cdef uint64_t *cells = <uint64_t *>malloc(max(count, 1) * sizeof(uint64_t))
+        if cells == NULL:
+            raise MemoryError(f"no memory for {count} task numbers")
+        try:
+            for task in tasks:
+                cells[i] = <uint64_t>epoch << 32 | <uint32_t>task
+                i += 1
+            with nogil:
+                check(rw_ring_push(&self.ring.c, cells, count, &pushed))
+                rw_eventcount_notify(&self.c.words.work, <uint32_t>pushed)
+        finally:
+            free(cells)
+        return pushed
+
+    def cancel(self, uint32_t epoch, uint32_t count):
+        return rw_board_cancel(&self.c, epoch, min(count, self.c.capacity))
+
+    def retry(self, uint32_t task):
+        """RUNNING -> READY. False: it was committed before its worker died."""
+        self.task(task)
+        return rw_board_retry(&self.c, task) == RW_OK
+
+    def give_up(self, uint32_t task):
+        """RUNNING -> LOST. False: it was committed before its worker died."""
+        self.task(task)
+        return rw_board_give_up(&self.c, task) == RW_OK
+
+    def done(self):
+        return rw_board_done(&self.c)
+
+    def sleep(self, bint any_, uint64_t target):
+        """Announce a sleep on the eventfd. False: what is waited for has happened already."""
+        return rw_board_sleep(&self.c, RW_PARENT_ANY if any_ else RW_PARENT_TARGET, target)
+
+    def awake(self):
+        rw_board_awake(&self.c)
+
+    def close(self):
+        with nogil:
+            rw_board_close(&self.c)
+
+    def reopen(self):
+        """Undo ``close``, once no worker is left."""
+        rw_board_reopen(&self.c)
+
+    def state(self, uint32_t task):
+        """(state, attempt, worker, epoch) of a task."""
+        cdef uint64_t word = rw_load_acquire(&self.task(task).state)
+        return (RW_WORD_STATE(word), RW_WORD_ATTEMPT(word), RW_WORD_WORKER(word),
+                RW_WORD_EPOCH(word))
+
+    def started_ns(self, uint32_t task):
+        """When the running attempt began; 0 if it has not said so yet."""
+        return rw_load_relaxed(&self.task(task).start_ns)
+
+    def running_on(self, uint32_t worker):
+        """The task that a worker runs, by the board's word for it; None when it runs none."""
+        cdef uint64_t hint = rw_load_relaxed(&self.slot(worker).running)
+        cdef uint64_t word
+        if hint == 0 or hint > self.c.capacity:
+            return None
+        word = rw_load_acquire(&self.c.tasks[hint - 1].state)
+        if RW_WORD_STATE(word) != RW_TASK_RUNNING or RW_WORD_WORKER(word) != worker:
+            return None
+        return hint - 1
+
+    def claimed_by(self, uint32_t worker, uint32_t count):
+        """Tasks below count that are RUNNING on a worker, from the records themselves."""
+        cdef uint32_t i
+        cdef uint64_t word
+        found = []
+        for i in range(min(count, self.c.capacity)):
+            word = rw_load_acquire(&self.c.tasks[i].state)
+            if RW_WORD_STATE(word) == RW_TASK_RUNNING and RW_WORD_WORKER(word) == worker:
+                found.append(i)
+        return found
+
+    def ready(self, uint32_t count):
+        """Tasks below count that are READY: what a lost hint may have named."""
+        cdef uint32_t i
+        found = []
+        for i in range(min(count, self.c.capacity)):
+            if RW_WORD_STATE(rw_load_acquire(&self.c.tasks[i].state)) == RW_TASK_READY:
+                found.append(i)
+        return found
+
+    def harvest(self, uint32_t epoch, uint32_t count, uint8_t[::1] seen, list results,
+                list fresh=None):
+        """Collect what finished among the first count tasks since the last call.
+
+        Inline results go straight into results[task]; seen[task] becomes 1, and fresh, if given,
+        gets the task. Returns ``(open, rest)``: the number of tasks still unfinished, and for
+        each newly finished one that needs decoding ``(task, state, worker, block, length)``.
+        """
+        cdef uint32_t i, state, remaining = 0
+        cdef uint64_t word
+        cdef rw_task *t
+        if count > self.c.capacity or seen.shape[0] < count or <uint64_t>len(results) < count:
+            raise IndexError(f"{count} tasks reach beyond the map")
+        rest = []
+        for i in range(count):
+            if seen[i]:
+                continue
+            t = &self.c.tasks[i]
+            # sync: pairs with commit's store; protects the result fields.
+            word = rw_load_acquire(&t.state)
+            state = RW_WORD_STATE(word)
+            if state <= RW_TASK_RUNNING or RW_WORD_EPOCH(word) != epoch:
+                remaining += 1
+                continue
+            seen[i] = 1
+            if fresh is not None:
+                fresh.append(i)
+            if state != RW_TASK_DONE or t.result_kind == RW_RESULT_PAYLOAD:
+                rest.append((i, state, RW_WORD_WORKER(word), t.result_value, t.result_length))
+            elif t.result_kind != RW_RESULT_NONE:
+                results[i] = inline_value(t.result_kind, t.result_value)
+        return remaining, rest
+
+    def snapshot(self, uint32_t first, uint32_t count):
+        """A copy of the raw records of tasks [first, first + count), 64 bytes each."""
+        if count:
+            self.task(first + count - 1)
+        return PyBytes_FromStringAndSize(<char *>&self.c.tasks[first], count * sizeof(rw_task))
+
+    # --- slots -------------------------------------------------------------------------------
+
+    def phase(self, uint32_t worker):
+        return rw_load32_acquire(&self.slot(worker).phase)
+
+    def set_phase(self, uint32_t worker, uint32_t phase):
+        rw_store32_release(&self.slot(worker).phase, phase)
+
+    def child_status(self, uint32_t worker):
+        """Wait status of the task process that died under a lane; None if none did."""
+        cdef uint32_t word = rw_load32_relaxed(&self.slot(worker).child_status)
+        return None if word == 0 else word - 1
+
+    def set_child_status(self, uint32_t worker, status):
+        rw_store32_relaxed(&self.slot(worker).child_status, 0 if status is None else status + 1)
+
+    # --- worker ------------------------------------------------------------------------------
+
+    def take(self, int64_t spin_ns=0):
+        """Claim the next task, sleeping while there is none; -1 when the pool closes.
+
+        A signal handler that raises ends the sleep with its exception.
+        """
+        cdef uint32_t task = 0
+        cdef int status
+        while True:
+            with nogil:
+                status = rw_board_wait(&self.c, &self.ring.c, self.worker, spin_ns, &task)
+            if status == RW_OK:
+                return task
+            if status == RW_EMPTY:
+                return -1
+            if status != RW_INTERRUPTED:
+                check(status)
+            PyErr_CheckSignals()
+
+    def job(self):
+        """(epoch, offset, length) of the current map's header in the parent's heap."""
+        cdef uint64_t epoch = rw_load_acquire(&self.c.words.job_epoch)
+        return epoch, self.c.words.job_offset, self.c.words.job_length
+
+    def epoch_of(self, uint32_t task):
+        return RW_WORD_EPOCH(rw_load_relaxed(&self.task(task).state))
+
+    def input(self, uint32_t task):
+        """(offset, length) of the task's payload in the parent's heap."""
+        cdef rw_task *t = self.task(task)
+        return t.input_offset, t.input_length
+
+    def commit_inline(self, uint32_t task, result):
+        """Commit None, a bool, a float or a 64-bit int in the record itself.
+
+        Returns False, having done nothing, for any other value.
+        """
+        cdef uint64_t kind, value = 0
+        cdef long long integer
+        cdef double real
+        cdef int overflow = 0
+        if result is None:
+            kind = RW_RESULT_NONE
+        elif result is True:
+            kind = RW_RESULT_TRUE
+        elif result is False:
+            kind = RW_RESULT_FALSE
+        elif PyFloat_CheckExact(result):
+            kind = RW_RESULT_FLOAT
+            real = PyFloat_AS_DOUBLE(result)
+            memcpy(&value, &real, sizeof(value))
+        elif PyLong_CheckExact(result):
+            integer = PyLong_AsLongLongAndOverflow(result, &overflow)
+            if overflow:
+                return False
+            kind = RW_RESULT_INT
+            value = <uint64_t>integer
+        else:
+            return False
+        self.task(task)
+        rw_board_commit(&self.c, task, self.worker, RW_TASK_DONE, kind, value, 0)
+        return True
+
+    def commit(self, uint32_t task, bint failed, uint64_t block, uint64_t length):
+        """Commit a payload that lies in a block of this worker's heap."""
+        self.task(task)
+        rw_board_commit(&self.c, task, self.worker, RW_TASK_FAILED if failed else RW_TASK_DONE,
+                        RW_RESULT_PAYLOAD, block, length)
+
+
+cdef object inline_value(uint64_t kind, uint64_t value):
+    cdef double real
+    if kind == RW_RESULT_TRUE:
+        return True
+    if kind == RW_RESULT_FALSE:
+        return False
+    if kind == RW_RESULT_INT:
+        return <int64_t>value
+    if kind == RW_RESULT_FLOAT:
+        memcpy(&real, &value, sizeof(real))
+        return real
+    raise RuntimeError(f"a task record holds the unknown result kind {kind}; please report this")

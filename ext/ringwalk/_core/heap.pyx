@@ -1,0 +1,218 @@
+"""Heap of payload blocks in shared memory, and views on them. See csrc/heap.h."""
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+import os
+import weakref
+
+from ringwalk._core.arena cimport Arena
+from ringwalk._core.status cimport check
+
+MAX_HOLDERS = RW_MAX_HOLDERS
+
+
+def heap_bytes(uint64_t data_size):
+    return rw_heap_bytes(data_size)
+
+
+cdef object _process = object()  # a new one after each fork: views of the parent are not ours
+
+
+def _forget_parent():
+    global _process
+    _process = object()
+
+
+os.register_at_fork(after_in_child=_forget_parent)
+_heaps = weakref.WeakSet()
+
+
+def hold_all():
+    """Hold every block that this process has a view of; returns what ``unhold_all`` takes.
+
+    For the time that a forked child may use views it inherited: it cannot hold them itself.
+    """
+    return [(heap, (<Heap>heap).hold_viewed()) for heap in _heaps]
+
+
+def unhold_all(held):
+    for heap, blocks in held:
+        (<Heap>heap).unhold_viewed(blocks)
+
+
+@cython.final
+cdef class Heap:
+    """This process's handle on one heap.
+
+    ``holder`` is the bit under which this process holds blocks. Views count in the process:
+    the bit is set by the first view of a block and cleared when the last one dies. Holds the
+    GIL throughout, so views may die on any thread. After a fork the child makes handles of its
+    own; views that it inherited never clear the parent's bit.
+    """
+
+    def __cinit__(self, Arena arena not None, uint64_t start, uint64_t data_size, int index,
+                  uint32_t holder):
+        if holder >= RW_MAX_HOLDERS:
+            raise ValueError(f"holder {holder}; a heap knows {RW_MAX_HOLDERS}")
+        self.arena = arena
+        self.index = index
+        self.holder = holder
+        self.counts = {}
+        check(rw_heap_bind(&self.c, &arena.c, start, data_size))
+        _heaps.add(self)
+
+    def __dealloc__(self):
+        rw_heap_disown(&self.c)
+
+    def own(self):
+        """Become the process that allocates here."""
+        if self.c.lists == NULL:
+            check(rw_heap_own(&self.c))
+
+    def put(self, data):
+        """Copy a buffer's bytes into a new block; returns its number.
+
+        The block is held under ``holder`` until ``release``. Raises HeapFullError.
+        """
+        cdef Py_buffer source
+        cdef uint32_t block = 0
+        cdef uint8_t *address = NULL
+        if self.c.lists == NULL:
+            raise RuntimeError("only a heap's owner allocates in it")
+        PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
+        try:
+            check(rw_heap_alloc(&self.c, source.len, self.holder, &block))
+            check(rw_heap_at(&self.c, block, 0, source.len, &address))
+            if source.len < 65536:
+                memcpy(address, source.buf, source.len)
+            else:
+                with nogil:
+                    memcpy(address, source.buf, source.len)
+        finally:
+            PyBuffer_Release(&source)
+        return block
+
+    def place(self, uint32_t block):
+        """Where a block begins in the data area, in bytes."""
+        cdef uint8_t *address = NULL
+        check(rw_heap_at(&self.c, block, 0, 0, &address))
+        return address - self.c.data
+
+    def peek(self, uint64_t place, uint64_t length):
+        """A read-only memoryview that holds nothing: for use while somebody else does."""
+        cdef uint8_t *address = NULL
+        check(rw_heap_data(&self.c, place, length, &address))
+        return memoryview(<char[:max(length, 1)]>(<char *>address))[:length].toreadonly()
+
+    def peek_block(self, uint32_t block, uint64_t length):
+        cdef uint8_t *address = NULL
+        check(rw_heap_at(&self.c, block, 0, length, &address))
+        return self.peek(address - self.c.data, length)
+
+    def view(self, uint32_t block, uint64_t offset, uint64_t length, bint readonly=False):
+        """A buffer on part of a block; the block is held until the last such buffer dies."""
+        cdef HeapView view = HeapView.__new__(HeapView)
+        check(rw_heap_at(&self.c, block, offset, length, &view.address))
+        self.hold(block)
+        view.heap = self
+        view.block = block
+        view.offset = offset
+        view.length = length
+        view.readonly_ = readonly
+        view.fork_guard = _process
+        return view
+
+    def release(self, uint32_t block):
+        """Drop this process's hold, once for each ``put``."""
+        if block in self.counts:
+            return  # a view lives: its death clears the bit
+        check(rw_heap_release(&self.c, block, self.holder))
+
+    def release_for(self, uint32_t block, uint32_t holder):
+        """Drop another process's hold on its behalf: it handed the block over."""
+        if holder >= RW_MAX_HOLDERS:
+            raise ValueError(f"holder {holder}; a heap knows {RW_MAX_HOLDERS}")
+        check(rw_heap_release(&self.c, block, holder))
+
+    def forget(self, uint32_t holder):
+        """Drop a dead process's hold on every block."""
+        if holder >= RW_MAX_HOLDERS:
+            raise ValueError(f"holder {holder}; a heap knows {RW_MAX_HOLDERS}")
+        rw_heap_forget(&self.c, holder)
+
+    def refresh(self):
+        if self.c.lists != NULL:
+            rw_heap_refresh(&self.c)
+
+    def usage(self):
+        """Blocks, held blocks, held bytes and bytes promised by the kernel."""
+        cdef rw_heap_usage_t usage
+        rw_heap_usage(&self.c, &usage)
+        return {
+            "blocks": usage.blocks,
+            "held_blocks": usage.held_blocks,
+            "held_bytes": usage.held_bytes,
+            "committed_bytes": usage.committed_bytes,
+        }
+
+    cdef int hold(self, uint32_t block) except -1:
+        cdef object count = self.counts.get(block)
+        if count is None:
+            check(rw_heap_hold(&self.c, block, self.holder))
+            self.counts[block] = 1
+        else:
+            self.counts[block] = count + 1
+        return 0
+
+    cdef int unhold(self, uint32_t block) except -1:
+        cdef object count = self.counts.get(block)
+        if count is None:
+            return 0
+        if count == 1:
+            del self.counts[block]
+            check(rw_heap_release(&self.c, block, self.holder))
+        else:
+            self.counts[block] = count - 1
+        return 0
+
+    cdef list hold_viewed(self):
+        blocks = list(self.counts)
+        for block in blocks:
+            self.hold(block)
+        return blocks
+
+    cdef int unhold_viewed(self, list blocks) except -1:
+        for block in blocks:
+            self.unhold(block)
+        return 0
+
+
+@cython.final
+cdef class HeapView:
+    """A buffer on shared memory. While it, or an array made on it, lives, the block is held."""
+
+    def __dealloc__(self):
+        if self.heap is not None and self.fork_guard is _process:
+            self.heap.unhold(self.block)
+
+    def __getbuffer__(self, Py_buffer *buffer, int flags):
+        PyBuffer_FillInfo(buffer, self, self.address, self.length, self.readonly_, flags)
+
+    @property
+    def index(self):
+        """Number of the heap that the view is on."""
+        return self.heap.index
+
+    def of(self, Arena arena):
+        """Whether the view is on a heap of this arena: each pool has one."""
+        return self.heap.arena is arena
+
+    def __len__(self):
+        return self.length
+
+    def distance(self, uint64_t address):
+        """Bytes from the block's start to an address inside the view."""
+        return self.offset + (address - <uint64_t>self.address)
