@@ -1,0 +1,56 @@
+"""Ringwalk: a shared-memory mapper for ensembles of simulations.
+
+from ringwalk import WalkerBlock, WorkerMapper
+
+block = WalkerBlock(1000, positions=((22, 3), "f8"), weight="f8")
+with WorkerMapper(run_segment) as mapper:
+    mapper.map(block)
+"""
+
+from __future__ import annotations
+
+from ringwalk.errors import (
+    BusyError,
+    ClosedError,
+    ConfigError,
+    CudaInParentError,
+    ForkedError,
+    HeapFullError,
+    MapError,
+    RingwalkError,
+    SegmentError,
+    SegmentTimeout,
+    TransferError,
+    WorkerDied,
+    WorkerInitError,
+)
+from ringwalk.mappers import Mapper, SerialMapper, TaskMapper, ThreadMapper, WorkerMapper
+from ringwalk.memory import Row, WalkerBlock
+from ringwalk.workers.worker import Worker
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "BusyError",
+    "ClosedError",
+    "ConfigError",
+    "CudaInParentError",
+    "ForkedError",
+    "HeapFullError",
+    "MapError",
+    "Mapper",
+    "RingwalkError",
+    "Row",
+    "SegmentError",
+    "SegmentTimeout",
+    "SerialMapper",
+    "TaskMapper",
+    "ThreadMapper",
+    "TransferError",
+    "WalkerBlock",
+    "Worker",
+    "WorkerDied",
+    "WorkerInitError",
+    "WorkerMapper",
+    "__version__",
+]

@@ -1,0 +1,10 @@
+"""Mappers: one contract, four ways to run the segments."""
+
+from __future__ import annotations
+
+from ringwalk.mappers.base import Mapper
+from ringwalk.mappers.serial import SerialMapper, ThreadMapper
+from ringwalk.mappers.task import TaskMapper
+from ringwalk.mappers.worker import WorkerMapper
+
+__all__ = ["Mapper", "SerialMapper", "TaskMapper", "ThreadMapper", "WorkerMapper"]

@@ -1,0 +1,122 @@
+"""What ``map`` was called with: one column an argument, one element a walker."""
+
+from __future__ import annotations
+
+import itertools
+import operator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ringwalk.errors import ConfigError
+from ringwalk.memory import WalkerBlock
+from ringwalk.workers.job import Column, Constant, Indexed, Rows
+
+_ENDLESS = (itertools.count, itertools.cycle)
+
+
+@dataclass(frozen=True, slots=True)
+class Arguments:
+    """Columns of equal length.
+
+    Attributes:
+        count: number of walkers.
+        blocks: the walker blocks among the columns.
+    """
+
+    count: int
+    positional: tuple[Column, ...]
+    named: Mapping[str, Column]
+    blocks: tuple[WalkerBlock, ...]
+
+    @classmethod
+    def of(cls, args: Sequence[Iterable[Any]], kwargs: Mapping[str, Iterable[Any]]) -> Arguments:
+        """Look at what was passed. Refuses with ConfigError before anything starts."""
+        labels = [f"positional argument {k}" for k in range(len(args))]
+        labels += [f"argument {name!r}" for name in kwargs]
+        given = [*args, *kwargs.values()]
+        if not given:
+            raise ConfigError("map needs at least one argument with one element a walker")
+        for label, argument in zip(labels, given, strict=True):
+            _check_iterable(label, argument)
+        count = _common_length(labels, given)
+        columns = [
+            _column(label, argument, count) for label, argument in zip(labels, given, strict=True)
+        ]
+        blocks = tuple(column.block for column in columns if isinstance(column, Rows))
+        if len({id(block) for block in blocks}) < len(blocks):
+            raise ConfigError(
+                "the same WalkerBlock is given twice: both would be the same row; pass it once"
+            )
+        named = dict(zip(kwargs, columns[len(args) :], strict=True))
+        return cls(count, tuple(columns[: len(args)]), named, blocks)
+
+
+def _check_iterable(label: str, argument: Any) -> None:
+    if isinstance(argument, (str, bytes)) or not isinstance(argument, Iterable):
+        raise ConfigError(
+            f"{label} is {_shown(argument)}: map takes one element a walker from each argument; "
+            "use itertools.repeat(value) for the same value for all"
+        )
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _length(argument: Any) -> int | None:
+    """Length of a sized argument or finite repeat; None where only iterating would tell."""
+    if isinstance(argument, itertools.repeat):
+        hint = operator.length_hint(argument, -1)  # an endless one has no hint
+        return None if hint < 0 else hint
+    try:
+        return len(argument)
+    except TypeError:
+        return None
+
+
+def _common_length(labels: Sequence[str], given: list[Any]) -> int:
+    """The number of walkers; iterators of unknown length are replaced by lists on the way."""
+    lengths = {label: _length(argument) for label, argument in zip(labels, given, strict=True)}
+    known = [length for length in lengths.values() if length is not None]
+    for k, (label, argument) in enumerate(zip(labels, given, strict=True)):
+        if lengths[label] is not None or isinstance(argument, (itertools.repeat, *_ENDLESS)):
+            continue
+        # One element too many tells an unequal length without draining an endless generator.
+        stop = max(known) + 1 if known else None
+        given[k] = list(itertools.islice(argument, stop))
+        lengths[label] = len(given[k])
+        known.append(len(given[k]))
+    if not known:
+        raise ConfigError(
+            "every argument repeats for ever, so there is no number of walkers: give one of them "
+            "a length"
+        )
+    if len(set(known)) > 1:
+        listed = ", ".join(f"{k} has {v}" for k, v in lengths.items() if v is not None)
+        raise ConfigError(f"arguments have unequal lengths: {listed}; give one element a walker")
+    return known[0]
+
+
+def _column(label: str, argument: Any, count: int) -> Column:
+    if isinstance(argument, WalkerBlock):
+        return Rows(argument)
+    if isinstance(argument, itertools.repeat):
+        if count == 0:
+            return Constant(None)
+        return Constant(next(argument))
+    if isinstance(argument, (list, tuple, range)):
+        return Indexed(argument)
+    if isinstance(argument, np.ndarray) and argument.ndim:
+        return Indexed(argument)
+    return Indexed(list(itertools.islice(_iterated(label, argument), count)))
+
+
+def _iterated(label: str, argument: Iterable[Any]) -> Iterator[Any]:
+    try:
+        return iter(argument)
+    except TypeError as error:
+        raise ConfigError(f"{label}, {_shown(argument)}, cannot be iterated: {error}") from error

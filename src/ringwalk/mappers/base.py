@@ -1,0 +1,313 @@
+"""The mapper contract: init, map, cleanup. Each class says only how it runs the segments.
+
+    with WorkerMapper(segment, num_workers=4) as mapper:
+        results = mapper.map(walkers, itertools.repeat(1000))
+
+A map is a transaction: it returns one result a walker, in order, or raises a MapError that has
+the results of what did finish, and the rows of walker blocks are as they were.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, NoReturn, Self, SupportsIndex
+
+from ringwalk.config import resolve_num_workers, usable_cpus
+from ringwalk.errors import BusyError, ClosedError, ConfigError, ForkedError, MapError
+from ringwalk.mappers.arguments import Arguments
+from ringwalk.mappers.options import (
+    OnError,
+    Options,
+    Progress,
+    check_choice,
+    check_integer,
+    check_seed,
+)
+from ringwalk.memory.codec import Inputs
+from ringwalk.workers.devices import resolve_devices
+from ringwalk.workers.job import Returned
+from ringwalk.workers.setup import SegmentFunc, Setup, WorkerInit
+from ringwalk.workers.worker import Worker
+
+SegmentTimes = dict[int, list[float]]
+
+
+class Mapper(ABC):
+    """Maps a segment function over walkers.
+
+    Args:
+        segment_func: run for each walker, with one element of each argument of ``map``. If it
+            names a parameter ``device``, ``context`` or ``rng``, it gets the worker's device,
+            the value of ``worker_init``, or a ``numpy.random.Generator`` of its own.
+        num_workers: default: the CPUs that this process may use.
+        devices: GPUs to share out among the workers: a list, "auto", or None to bind nothing.
+        worker_init: called once a worker with its device, before its first segment.
+        seed: gives each (walker, cycle) its own random stream, the same for any number of workers.
+        on_error: "stop" hands out no more walkers once one failed; "finish" runs them all.
+        timeout: seconds a segment may run (process mappers).
+        max_retries: how often a segment whose process died is run again (process mappers). 0
+            promises that no segment is executed twice.
+        progress: called with (finished, all) walkers as they finish.
+        inputs: "copy" gives segments writable private copies of the arrays in their arguments;
+            "readonly" gives views on shared memory that refuse writing. Neither lets a segment
+            change the caller's objects. Rows of a WalkerBlock are always written in place.
+        threads_per_worker: BLAS/OpenMP threads a worker may use; default: usable CPUs / workers.
+        attributes: anything; workers see it as ``worker.attributes``.
+
+    Raises:
+        ConfigError: an argument was refused.
+    """
+
+    supports_timeout = False
+    supports_retries = False
+
+    def __init__(
+        self,
+        segment_func: SegmentFunc | None = None,
+        num_workers: SupportsIndex | None = None,
+        devices: Sequence[int | str] | Literal["auto"] | None = None,
+        *,
+        worker_init: WorkerInit | None = None,
+        seed: SupportsIndex | None = None,
+        on_error: OnError = "stop",
+        timeout: float | None = None,
+        max_retries: int = 1,
+        progress: Progress | None = None,
+        inputs: Inputs = "copy",
+        threads_per_worker: SupportsIndex | None = None,
+        attributes: Mapping[str, Any] | None = None,
+    ) -> None:
+        _check_callable("segment_func", segment_func)
+        _check_callable("worker_init", worker_init)
+        check_choice("inputs", inputs, ("copy", "readonly"))
+        if timeout is not None and not self.supports_timeout:
+            raise ConfigError(
+                f"{type(self).__name__} cannot end a segment that overruns timeout={timeout!r}; "
+                "use WorkerMapper or TaskMapper, whose processes can be killed"
+            )
+        self._segment_func = segment_func
+        self._num_workers = None if num_workers is None else resolve_num_workers(num_workers)
+        self._devices = resolve_devices(devices)
+        self._worker_init = worker_init
+        self._seed = check_seed(seed)
+        self._options = Options(on_error, timeout, max_retries, progress)
+        self._inputs: Inputs = inputs
+        self._threads = (
+            None
+            if threads_per_worker is None
+            else check_integer("threads_per_worker", threads_per_worker)
+        )
+        self._attributes = dict(attributes or {})
+        self._worker_type: type[Worker] = Worker
+        self._setup: Setup | None = None
+        self._cycle = 0
+        self._times: SegmentTimes = {}
+        self._lock = threading.Lock()
+        self._mapping_thread: int | None = None
+        self._owner = os.getpid()
+
+    # --- life --------------------------------------------------------------------------------
+
+    def init(
+        self,
+        segment_func: SegmentFunc | None = None,
+        num_workers: SupportsIndex | None = None,
+    ) -> None:
+        """Start the workers.
+
+        ``segment_func`` given here takes precedence over the constructor's; ``num_workers``
+        given to the constructor takes precedence over the one given here. May be called again
+        after ``cleanup``; while the mapper is running it is refused.
+
+        Raises:
+            ConfigError: no segment function anywhere, or a bad argument.
+            WorkerInitError: a worker could not start, or its ``worker_init`` raised.
+            CudaInParentError: this process has started CUDA and would have to be forked.
+        """
+        if self._setup is not None:
+            raise BusyError("the mapper is running already; call cleanup() before init()")
+        _check_callable("segment_func", segment_func)
+        func = segment_func or self._segment_func
+        if func is None:
+            raise ConfigError("no segment_func: give one to the constructor or to init")
+        workers = self._num_workers or resolve_num_workers(num_workers)
+        threads = self._threads or max(1, usable_cpus() // workers)
+        self._owner = os.getpid()
+        self._cycle = 0
+        self._times = {worker: [] for worker in range(workers)}
+        setup = Setup(
+            segment_func=func,
+            num_workers=workers,
+            devices=self._devices,
+            worker_init=self._worker_init,
+            worker_type=self._worker_type,
+            attributes=self._attributes,
+            seed=self._seed,
+            inputs=self._inputs,
+            threads=threads,
+        )
+        self._start(setup)
+        self._setup = setup
+
+    def cleanup(self) -> None:
+        """End the workers. Idempotent; results that were returned stay valid."""
+        if self._owner != os.getpid():
+            return  # a forked child: the workers are not its own
+        self._setup = None
+        self._stop()
+
+    def __enter__(self) -> Self:
+        self.init()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.cleanup()
+
+    # --- map ---------------------------------------------------------------------------------
+
+    def map(self, *args: Iterable[Any], **kwargs: Iterable[Any]) -> list[Any]:
+        """Run the segment for every walker; results in input order.
+
+        Each argument has one element a walker: a sequence, any iterable, a ``WalkerBlock``
+        (whose rows the segment gets and writes in place), or ``itertools.repeat(value)``.
+
+        Raises:
+            ConfigError: unequal lengths or unusable arguments; nothing was started.
+            MapError: a walker failed for good. Blocks are as they were before the call.
+        """
+        with self._mapping() as setup:
+            arguments = Arguments.of(args, kwargs)
+            results: list[Any] = [None] * arguments.count
+            for _ in self._run(setup, arguments, results, each=False):
+                pass
+            self._finish(arguments, results)
+            return results
+
+    def map_unordered(
+        self, *args: Iterable[Any], **kwargs: Iterable[Any]
+    ) -> Iterator[tuple[int, Any]]:
+        """Run the segment for every walker; yield ``(walker, result)`` as they finish.
+
+        The rows of a block become visible when the last walker has finished. Closing the iterator
+        early aborts the map. Raises as ``map`` does, when the next element is asked for.
+        """
+        with self._mapping() as setup:
+            arguments = Arguments.of(args, kwargs)
+            results: list[Any] = [None] * arguments.count
+            for walker in self._run(setup, arguments, results, each=True):
+                result = results[walker]
+                if isinstance(result, Returned):
+                    column = [*arguments.positional, *arguments.named.values()][result.column]
+                    result = column.block.begun(walker)  # type: ignore[union-attr]
+                yield walker, result
+            self._finish(arguments, results)
+
+    def _finish(self, arguments: Arguments, results: list[Any]) -> None:
+        """All walkers succeeded: what the segments wrote becomes the state of the blocks."""
+        for block in arguments.blocks:
+            block.swap()
+        columns = [*arguments.positional, *arguments.named.values()]
+        for walker, result in enumerate(results):
+            if type(result) is Returned:
+                results[walker] = columns[result.column].block[walker]  # type: ignore[union-attr]
+        self._cycle += 1
+
+    @contextmanager
+    def _mapping(self) -> Iterator[Setup]:
+        """One map at a time: other threads wait, a map from inside a map is refused."""
+        if self._setup is None:
+            raise ClosedError("the mapper is not running; call init() or use it in a with block")
+        if self._owner != os.getpid():
+            raise ForkedError(
+                "this mapper belongs to the process that forked this one; make a mapper here"
+            )
+        if self._mapping_thread == threading.get_ident():
+            raise BusyError("map was called from inside a running map of the same mapper")
+        with self._lock:
+            self._mapping_thread = threading.get_ident()
+            try:
+                yield self._setup
+            finally:
+                self._mapping_thread = None
+
+    # --- what a mapper says of itself -----------------------------------------------------------
+
+    @property
+    def segment_func(self) -> SegmentFunc | None:
+        """The function that ``map`` runs; before ``init``, the constructor's."""
+        return self._segment_func if self._setup is None else self._setup.segment_func
+
+    @property
+    def num_workers(self) -> int | None:
+        """The number of workers; before ``init``, the constructor's."""
+        return self._num_workers if self._setup is None else self._setup.num_workers
+
+    @property
+    def worker_segment_times(self) -> SegmentTimes:
+        """Worker index -> seconds of each segment that it ran in the last map."""
+        return self._times
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """What was given as ``attributes``."""
+        return self._attributes
+
+    @property
+    def cycle(self) -> int:
+        """Number of maps that succeeded since ``init``; selects the next map's random streams."""
+        return self._cycle
+
+    def __getstate__(self) -> dict[str, Any]:
+        if self._setup is not None:
+            self._refuse_pickle()
+        state = self.__dict__.copy()
+        del state["_lock"]
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+    def _refuse_pickle(self) -> NoReturn:
+        raise TypeError(
+            "a running mapper cannot be pickled or copied, its workers are not: call cleanup() first"
+        )
+
+    # --- what a class of mapper must say -----------------------------------------------------------
+
+    @abstractmethod
+    def _start(self, setup: Setup) -> None:
+        """Make the workers."""
+
+    @abstractmethod
+    def _stop(self) -> None:
+        """End them. Idempotent."""
+
+    @abstractmethod
+    def _run(
+        self, setup: Setup, arguments: Arguments, results: list[Any], *, each: bool
+    ) -> Iterator[int]:
+        """Run all walkers, filling results; with each, yield every walker when it succeeded.
+
+        Raises MapError when one failed; a GeneratorExit or any other exception at a yield
+        aborts the map.
+        """
+
+
+def raise_first(errors: Mapping[int, MapError], results: Mapping[int, Any]) -> None:
+    """Raise the error of the lowest walker, if there is one, with all that finished."""
+    if not errors:
+        return
+    first = errors[min(errors)]
+    first.results = results
+    first.errors = dict(sorted(errors.items()))
+    raise first
+
+
+def _check_callable(name: str, value: Any) -> None:
+    if value is not None and not callable(value):
+        raise ConfigError(f"{name} is {value!r}; give a function")

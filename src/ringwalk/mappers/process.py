@@ -1,0 +1,113 @@
+"""What WorkerMapper and TaskMapper share: running a map on a pool of processes."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+
+from ringwalk.errors import ClosedError, MapError
+from ringwalk.mappers.arguments import Arguments
+from ringwalk.mappers.base import Mapper, SegmentTimes, raise_first
+from ringwalk.mappers.transaction import Transaction
+from ringwalk.workers.plan import CAPACITY
+from ringwalk.workers.pool import Pool
+from ringwalk.workers.setup import Setup
+
+
+class ProcessMapper(Mapper):
+    """A mapper whose segments run in other processes."""
+
+    supports_timeout = True
+    supports_retries = True
+
+    _pool: Pool | None = None
+    _finalizer: weakref.finalize[..., ProcessMapper] | None = None
+
+    def _attach(self, pool: Pool) -> None:
+        self._pool = pool
+        # Also at interpreter exit, so that a forgotten cleanup leaves nothing behind.
+        self._finalizer = weakref.finalize(self, pool.close)
+
+    def _stop(self) -> None:
+        if self._finalizer is not None:
+            self._finalizer()
+        self._pool = None
+        self._finalizer = None
+
+    def _run(
+        self, setup: Setup, arguments: Arguments, results: list[Any], *, each: bool
+    ) -> Iterator[int]:
+        pool = self._pool
+        if pool is None or pool.closed:
+            raise ClosedError("the mapper's workers are gone; call cleanup() and init() again")
+        self._records: list[Any] = []
+        done: dict[int, Any] = {}
+        errors: dict[int, MapError] = {}
+        for first in range(0, arguments.count, CAPACITY):
+            wave = Transaction(
+                pool,
+                arguments,
+                self._options,
+                first=first,
+                count=min(CAPACITY, arguments.count - first),
+                cycle=self._cycle,
+            )
+            try:
+                yield from self._run_wave(wave, arguments.count, results, each=each)
+            except BaseException:
+                self._give_up(pool, wave)
+                raise
+            self._records.append(wave.records())
+            if wave.errors or errors:
+                done.update(wave.outcome())
+                errors.update(wave.errors)
+                if self._options.on_error == "stop":
+                    break
+        self._times = segment_times(setup.num_workers, self._records)
+        if errors:
+            done.update(
+                (walker, results[walker])
+                for walker in range(arguments.count)
+                if walker < min(errors) and walker not in done
+            )
+        raise_first(errors, done)
+
+    def _run_wave(
+        self, wave: Transaction, total: int, results: list[Any], *, each: bool
+    ) -> Iterator[int]:
+        progress = self._options.progress
+        wave.start()
+        while True:
+            fresh = wave.advance(any_=each or progress is not None)
+            first = wave.first
+            results[first : first + len(wave.results)] = wave.results
+            if progress is not None:
+                progress(first + wave.finished, total)
+            if each:
+                yield from (walker for walker in fresh if walker not in wave.errors)
+            if not wave.open:
+                break
+        wave.close()
+
+    def _give_up(self, pool: Pool, wave: Transaction) -> None:
+        try:
+            wave.abort()
+        except BaseException:
+            # Interrupted once more, or something will not die: leave nothing half done.
+            pool.close()
+            raise
+
+
+def segment_times(workers: int, waves: list[np.ndarray[Any, np.dtype[Any]]]) -> SegmentTimes:
+    """Worker index -> seconds of each finished segment, in order of walker."""
+    times: SegmentTimes = {worker: [] for worker in range(workers)}
+    for records in waves:
+        ended = records[records["end_ns"] > 0]
+        owners = (ended["state"] >> np.uint64(16) & np.uint64(0xFFFF)).tolist()
+        seconds = ((ended["end_ns"] - ended["start_ns"]) * 1e-9).tolist()
+        for worker, second in zip(owners, seconds, strict=True):
+            times[worker].append(second)
+    return times

@@ -1,0 +1,330 @@
+"""One wave of a map on a pool: arm, push, wait, collect; retry what died, abort what must not go on.
+
+The parent sleeps on the wake eventfd and on what tells it of deaths, in one poll. Everything it
+concludes, it concludes from the board: a wake-up or a death only makes it look.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from ringwalk._core.board import CANCELLED, DONE, FAILED, LOST, now_ns
+from ringwalk.errors import MapError, RingwalkError, SegmentTimeout, TransferError, WorkerDied
+from ringwalk.mappers.arguments import Arguments
+from ringwalk.mappers.options import Options
+from ringwalk.mappers.wire import Wire
+from ringwalk.workers.crew import Death
+from ringwalk.workers.failure import Failure
+from ringwalk.workers.job import Job
+from ringwalk.workers.persistent import PersistentCrew
+from ringwalk.workers.pool import Pool
+
+# A belt, not the mechanism: how long a lost hint, or a worker stopped between its commit and its
+# wake-up, can go unnoticed. Costs one look at the board a second while a map runs.
+HEARTBEAT_S = 1.0
+_MOST_EARLY_DEATHS = 3
+_KILL_TIMEOUT_S = 10.0
+
+TASK = np.dtype(
+    [
+        ("state", "u8"),
+        ("input_offset", "u8"),
+        ("input_length", "u8"),
+        ("result_value", "u8"),
+        ("result_length", "u8"),
+        ("result_kind", "u8"),
+        ("start_ns", "i8"),
+        ("end_ns", "i8"),
+    ]
+)
+"""One task record, as ``struct rw_task`` in ext/csrc/layout.h."""
+
+
+class Transaction:
+    """Runs walkers [first, first + count) of a map.
+
+    Attributes:
+        first: walker index of the wave's first task.
+        results: one element a walker; None where there is none (yet).
+        errors: walker -> its error.
+        finished: number of walkers that are done or failed.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        arguments: Arguments,
+        options: Options,
+        *,
+        first: int,
+        count: int,
+        cycle: int,
+    ) -> None:
+        pool.epoch += 1
+        self.results: list[Any] = [None] * count
+        self.errors: dict[int, MapError] = {}
+        self.finished = 0
+        self._pool = pool
+        self._board = pool.space.board
+        self._codec = pool.space.codec
+        self._arguments = arguments
+        self._options = options
+        self.first = first
+        self._count = count
+        self._cycle = cycle
+        self._epoch = pool.epoch
+        self._armed = 0
+        self._seen = bytearray(count)
+        self._held: list[int] = []  # blocks of the parent's heap that the map's inputs lie in
+        self._timed_out: set[int] = set()
+        self._early_deaths: dict[int, int] = {}
+        self._fresh: list[int] | None = None
+        self._stopping = False
+
+    # --- start -------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Hand out the tasks. An argument that cannot be sent fails its walker and stops the map."""
+        if isinstance(self._pool.crew, PersistentCrew):
+            self._start_remote(Wire(self._pool, self._arguments))
+        else:
+            job = Job(self.first, self._cycle, self._arguments.positional, self._arguments.named)
+            self._pool.crew.fill(job)
+            self._arm_all()
+
+    def _start_remote(self, wire: Wire) -> None:
+        job = wire.job(self.first, self._cycle)
+        self._pool.crew.fill(job)
+        header = self._codec.dumps(job)
+        self._held.extend(header.blocks)
+        offset = self._put(header.payload)
+        self._board.announce(self._epoch, offset, len(header.payload))
+        if not wire.carried:
+            self._arm_all()
+            return
+        for chunk in wire.chunks(self._codec, self.first, self._count):
+            if isinstance(chunk, tuple):
+                self._refuse(*chunk)
+                return
+            self._held.extend(chunk.blocks)
+            offset = self._put(chunk.data)
+            for k, (start, length) in enumerate(zip(chunk.starts, chunk.lengths, strict=True)):
+                self._board.arm(chunk.first + k, self._epoch, offset + start, length)
+            self._armed = chunk.first + len(chunk.lengths)
+            self._board.push(self._epoch, range(chunk.first, self._armed))
+
+    def _put(self, payload: bytes) -> int:
+        block = self._codec.own.put(payload)
+        self._held.append(block)
+        return self._codec.own.place(block)
+
+    def _arm_all(self) -> None:
+        self._board.arm_range(0, self._count, self._epoch)
+        self._armed = self._count
+        self._board.push(self._epoch, range(self._count))
+
+    def _refuse(self, walker: int, error: Exception) -> None:
+        refusal = TransferError(
+            f"an argument of walker {walker} cannot be pickled: {error}. TaskMapper takes any "
+            "object; for WorkerMapper, make it picklable or keep it out of the arguments",
+            walker=walker,
+        )
+        refusal.__cause__ = error
+        self.errors[walker] = refusal
+        self._stop()
+
+    # --- run ---------------------------------------------------------------------------------
+
+    @property
+    def open(self) -> int:
+        """Armed tasks that are not final."""
+        return self._armed - self.finished
+
+    def advance(self, *, any_: bool) -> list[int]:
+        """Sleep until the wave is over, or with any_ until something finished.
+
+        Returns the walkers that became final since the last call, with any_ only.
+        """
+        self._fresh = [] if any_ else None
+        self._collect()
+        while self.open and not self._fresh:
+            done = self._board.done()
+            if self._board.sleep(any_, done if any_ else done + self.open):
+                try:
+                    deaths = self._pool.crew.wait(self._next_look())
+                finally:
+                    self._board.awake()
+            else:
+                deaths = self._pool.crew.wait(0)
+            self._collect()
+            for death in deaths:
+                self._mourn(death)
+            self._look_after(len(deaths))
+        return [self.first + task for task in self._fresh or ()]
+
+    def _next_look(self) -> float:
+        timeout = self._options.timeout
+        return HEARTBEAT_S if timeout is None else min(HEARTBEAT_S, timeout / 4)
+
+    def _look_after(self, deaths: int) -> None:
+        """Kill what overran its time; push again what a dead worker's lost hint had named."""
+        if self._options.timeout is not None:
+            self._kill_overdue(self._options.timeout)
+        ring = len(self._pool.space.ring)
+        if self.open and not self._stopping and (deaths or not ring):
+            ready = self._board.ready(self._armed)
+            if len(ready) > ring:
+                self._board.push(self._epoch, ready)
+
+    def _kill_overdue(self, timeout: float) -> None:
+        latest_start = now_ns() - int(timeout * 1e9)
+        for slot in range(self._pool.setup.num_workers):
+            task = self._board.running_on(slot)
+            if task is None or task in self._timed_out:
+                continue
+            started = self._board.started_ns(task)
+            if started and started < latest_start:
+                self._timed_out.add(task)
+                self._pool.crew.kill(slot)
+
+    def _collect(self) -> None:
+        """Take in everything that became final."""
+        still_open, rest = self._board.harvest(
+            self._epoch, self._armed, self._seen, self.results, self._fresh
+        )
+        self.finished = self._armed - still_open
+        for task, state, worker, block, length in rest:
+            self._take_in(task, state, worker, block, length)
+        if self.errors and self._options.on_error == "stop":
+            self._stop()
+
+    def _take_in(self, task: int, state: int, worker: int, block: int, length: int) -> None:
+        walker = self.first + task
+        if state in (CANCELLED, LOST):
+            return  # cancelled: no result; lost: its error is known already
+        if state not in (DONE, FAILED):
+            raise RingwalkError(f"task {task} has the unknown state {state}; please report this")
+        heap = self._pool.space.heaps[worker + 1]
+        handed = [(worker + 1, block)]
+        try:
+            value = self._codec.loads(heap.peek_block(block, length), None, handed)
+        except Exception as error:  # unpickling runs user code
+            broken = TransferError(
+                f"the result of walker {walker} cannot be unpickled in the parent: {error}",
+                walker=walker,
+            )
+            broken.__cause__ = error
+            self.errors[walker] = broken
+        else:
+            if state == FAILED and isinstance(value, Failure):
+                self.errors[walker] = value.to_error(walker)
+            else:
+                self.results[task] = value
+        for index, given in handed:
+            self._pool.space.heaps[index].release_for(given, worker + 1)
+
+    def _mourn(self, death: Death) -> None:
+        """A worker is dead: settle what it ran, free what it held, start another."""
+        self._collect()  # what it committed before it died counts
+        claimed = self._board.claimed_by(death.slot, self._armed)
+        retried = [task for task in claimed if self._may_retry(task) and self._board.retry(task)]
+        for task in claimed:
+            if task not in retried and self._board.give_up(task):
+                self._record_loss(task, death)
+        self._pool.space.forget(death.slot)
+        if retried:
+            self._board.push(self._epoch, retried)
+        self._collect()
+        if not self.open or self._stopping:
+            return
+        early = self._early_deaths.get(death.slot, 0) + 1 if not (claimed or death.was_ready) else 0
+        self._early_deaths[death.slot] = early
+        if early >= _MOST_EARLY_DEATHS:
+            raise RingwalkError(
+                f"worker {death.slot} died {early} times before it could take a task "
+                f"({death.end}); see its output for the reason"
+            )
+        self._pool.crew.restart(death.slot)
+
+    def _may_retry(self, task: int) -> bool:
+        _, attempt, _, _ = self._board.state(task)
+        return (
+            not self._stopping
+            and task not in self._timed_out
+            and attempt < self._options.max_retries
+        )
+
+    def _record_loss(self, task: int, death: Death) -> None:
+        walker = self.first + task
+        attempts = self._board.state(task)[1] + 1
+        if task in self._timed_out:
+            self.errors[walker] = SegmentTimeout(
+                f"segment of walker {walker} ran longer than timeout={self._options.timeout:g} s; "
+                "its process was killed",
+                walker=walker,
+            )
+            return
+        hint = " (the kernel sends this signal when memory runs out)" if death.signal == 9 else ""
+        self.errors[walker] = WorkerDied(
+            f"the process that ran the segment of walker {walker} died with {death.end}{hint}, "
+            f"attempt {attempts} of {self._options.max_retries + 1}",
+            walker=walker,
+            attempts=attempts,
+            exitcode=death.exitcode,
+            signal=death.signal,
+        )
+
+    # --- end ---------------------------------------------------------------------------------
+
+    def _stop(self) -> None:
+        """Hand out nothing more; what runs may finish."""
+        if not self._stopping:
+            self._stopping = True
+            self._board.cancel(self._epoch, self._armed)
+
+    def close(self) -> None:
+        """The wave is over: release inputs, let lanes go."""
+        self._pool.crew.dismiss()
+        for block in self._held:
+            self._codec.own.release(block)
+        self._held = []
+
+    def abort(self) -> None:
+        """Give the wave up at once: cancel what waits, kill what runs, keep what finished."""
+        self._stop()
+        deadline = time.monotonic() + _KILL_TIMEOUT_S
+        killed: set[int] = set()
+        self._collect()
+        while self.open and time.monotonic() < deadline:
+            for slot in range(self._pool.setup.num_workers):
+                if slot not in killed and self._board.claimed_by(slot, self._armed):
+                    self._pool.crew.kill(slot)
+                    killed.add(slot)
+            for death in self._pool.crew.wait(HEARTBEAT_S if killed else 0):
+                self._collect()
+                for task in self._board.claimed_by(death.slot, self._armed):
+                    self._board.give_up(task)
+                self._pool.space.forget(death.slot)
+                killed.discard(death.slot)
+            self._collect()
+        if self.open:
+            raise RingwalkError(
+                f"{self.open} segments could not be ended within {_KILL_TIMEOUT_S:g} s of being "
+                "killed; their processes may hang in a device driver or a network file system"
+            )
+        self.close()
+
+    def outcome(self) -> dict[int, Any]:
+        """Walker -> result of every segment that finished."""
+        return {
+            self.first + task: self.results[task]
+            for task in range(self._armed)
+            if self._board.state(task)[0] == DONE and self.first + task not in self.errors
+        }
+
+    def records(self) -> np.ndarray[Any, np.dtype[Any]]:
+        """A copy of the task records, dtype ``TASK``."""
+        return np.frombuffer(self._board.snapshot(0, self._armed), TASK)

@@ -1,0 +1,106 @@
+"""From a map's arguments to what persistent workers can read: the job header and the payloads."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ringwalk.mappers.arguments import Arguments
+from ringwalk.memory.codec import Codec, Encoded
+from ringwalk.workers.job import Carried, Column, Indexed, Job, RemoteRows, Rows
+from ringwalk.workers.pool import Pool
+
+_LIGHT = frozenset((bool, int, float, complex, str, type(None)))
+# Longer strings are better sent to the one worker that needs them.
+_LIGHT_STRING = 64
+# Payloads of so many tasks, or so many bytes, share a block and are pushed together: workers
+# start early, and waking them is rare.
+_CHUNK_TASKS = 64
+_CHUNK_BYTES = 1 << 18
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Consecutive tasks whose payloads lie one after another in one piece."""
+
+    first: int
+    lengths: list[int]
+    starts: list[int]
+    data: bytes
+    blocks: list[int]
+
+
+def is_light(values: Any) -> bool:
+    """Whether a sequence is cheaper to send whole, once a worker, than element by element."""
+    if isinstance(values, np.ndarray):
+        return not values.dtype.hasobject
+    if isinstance(values, range):
+        return True
+    return all(
+        type(value) in _LIGHT and (type(value) is not str or len(value) <= _LIGHT_STRING)
+        for value in values
+    )
+
+
+class Wire:
+    """Splits columns into those that go in the header and those that each task carries."""
+
+    def __init__(self, pool: Pool, arguments: Arguments) -> None:
+        self._pool = pool
+        self._columns: list[Column] = [*arguments.positional, *arguments.named.values()]
+        carried = [
+            column.values
+            for column in self._columns
+            if isinstance(column, Indexed) and not is_light(column.values)
+        ]
+        self.carried = carried
+        position = itertools.count()
+        sent = [self._sent(column, position, len(carried)) for column in self._columns]
+        self._positional = tuple(sent[: len(arguments.positional)])
+        self._named: Mapping[str, Column] = dict(
+            zip(arguments.named, sent[len(arguments.positional) :], strict=True)
+        )
+
+    def _sent(self, column: Column, position: Iterator[int], count: int) -> Column:
+        if isinstance(column, Rows):
+            return RemoteRows(self._pool.number_of(column.block))
+        if isinstance(column, Indexed) and any(column.values is values for values in self.carried):
+            return Carried(next(position), count)
+        return column
+
+    def job(self, first: int, cycle: int) -> Job:
+        return Job(first, cycle, self._positional, self._named, self._pool.living_blocks())
+
+    def chunks(
+        self, codec: Codec, first: int, count: int
+    ) -> Iterator[Chunk | tuple[int, Exception]]:
+        """Payloads of walkers [first, first + count), or the walker whose payload cannot be made."""
+        same: dict[int, Encoded] = {}  # clones: one object for many walkers is sent once
+        only = self.carried[0] if len(self.carried) == 1 else None
+        chunk = Chunk(0, [], [], b"", [])
+        parts: list[bytes] = []
+        size = 0
+        for task in range(count):
+            values = tuple(column[first + task] for column in self.carried)
+            known = same.get(id(values[0])) if only is not None else None
+            try:
+                encoded = codec.dumps(values) if known is None else known
+            except Exception as error:  # pickling runs user code
+                yield first + task, error
+                return
+            if only is not None and known is None:
+                same[id(values[0])] = encoded
+            if known is None:
+                chunk.blocks.extend(encoded.blocks)
+            chunk.starts.append(size)
+            chunk.lengths.append(len(encoded.payload))
+            parts.append(encoded.payload)
+            size += len(encoded.payload)
+            if len(parts) == _CHUNK_TASKS or size >= _CHUNK_BYTES or task == count - 1:
+                yield Chunk(chunk.first, chunk.lengths, chunk.starts, b"".join(parts), chunk.blocks)
+                chunk = Chunk(task + 1, [], [], b"", [])
+                parts, size = [], 0

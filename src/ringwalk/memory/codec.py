@@ -1,0 +1,159 @@
+"""Objects to shared memory and back: pickle protocol 5 with buffers out of band.
+
+A payload is what a board record points to::
+
+    u64 count | count x (heap u16, flags u16, block u32, offset u64, length u64) | pickle
+
+Each large buffer is copied once, into a block of the sender's heap, and comes back as a view on
+it. A buffer that already lies in a heap of the pool is not copied: its block is named instead.
+Small buffers stay inside the pickle, where one copy costs less than a block.
+
+Hand-over: the sender holds what it sent until the receiver holds it. ``Encoded.blocks`` are the
+blocks that the sender must keep; ``loads`` tells the receiver which of them it may release.
+"""
+
+from __future__ import annotations
+
+import pickle
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import cloudpickle
+import numpy as np
+
+from ringwalk._core.arena import Arena
+from ringwalk._core.heap import Heap, HeapView
+
+Inputs = Literal["copy", "readonly"]
+"""How a segment gets the buffers of its arguments: a writable private copy, or a read-only view."""
+
+# Below this a buffer travels inside the pickle: a block of its own costs about as much as
+# copying so many bytes twice more.
+OUT_OF_BAND_FROM = 8192
+
+_COUNT = struct.Struct("<Q")
+_REFERENCE = struct.Struct("<HHIQQ")
+_READONLY = 1  # the sender's buffer was read-only: so is the receiver's
+_HANDED_OVER = 2  # the sender made the block for this payload and gives it away
+
+_PICKLE_ERRORS = (pickle.PicklingError, AttributeError, TypeError, NotImplementedError, ValueError)
+NO_BUFFERS = _COUNT.pack(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A payload's bytes and the blocks of the own heap that were made for it."""
+
+    payload: bytes
+    blocks: Sequence[int]
+
+
+class Codec:
+    """Encodes into one heap and decodes from any heap of a pool.
+
+    Args:
+        heaps: this process's handles, one a process of the pool; number 0 is the parent's.
+        own: number of the heap that this process allocates in.
+    """
+
+    def __init__(self, arena: Arena, heaps: Sequence[Heap], own: int) -> None:
+        self._arena = arena
+        self.heaps = heaps
+        self.own = heaps[own]
+
+    def dumps(self, value: object) -> Encoded:
+        """Pickle a value; what plain pickle refuses (lambdas, ``__main__``) goes by cloudpickle.
+
+        Raises whatever pickle raised when both refuse, and HeapFullError; neither leaves a block.
+        """
+        try:
+            return self._dumps(value, pickle.dumps)
+        except _PICKLE_ERRORS as plain:
+            try:
+                return self._dumps(value, cloudpickle.dumps)
+            except _PICKLE_ERRORS:
+                raise plain from None
+
+    def _dumps(self, value: object, dumps: Any) -> Encoded:
+        references: list[bytes] = []
+        blocks: list[int] = []
+
+        def out_of_band(buffer: pickle.PickleBuffer) -> bool:
+            try:
+                raw = buffer.raw()
+            except BufferError:  # not contiguous: pickle makes the copy
+                return True
+            if raw.nbytes < OUT_OF_BAND_FROM:
+                return True
+            references.append(self._refer(buffer, raw, blocks))
+            return False
+
+        try:
+            pickled = dumps(value, protocol=5, buffer_callback=out_of_band)
+        except BaseException:
+            for block in blocks:
+                self.own.release(block)
+            raise
+        if not references:
+            return Encoded(NO_BUFFERS + pickled, ())
+        return Encoded(
+            b"".join((_COUNT.pack(len(references)), *references, pickled)), tuple(blocks)
+        )
+
+    def _refer(self, buffer: pickle.PickleBuffer, raw: memoryview, blocks: list[int]) -> bytes:
+        flags = _READONLY if raw.readonly else 0
+        view = _view_under(memoryview(buffer).obj)
+        if view is not None and view.of(self._arena):
+            address = np.frombuffer(raw, np.uint8).ctypes.data if raw.nbytes else 0
+            return _REFERENCE.pack(
+                view.index, flags, view.block, view.distance(address), raw.nbytes
+            )
+        block = self.own.put(raw)
+        blocks.append(block)
+        return _REFERENCE.pack(self.own.index, flags | _HANDED_OVER, block, 0, raw.nbytes)
+
+    def loads(
+        self,
+        payload: memoryview,
+        inputs: Inputs | None = None,
+        handed: list[tuple[int, int]] | None = None,
+    ) -> Any:
+        """Decode a payload. Raises whatever unpickling raises.
+
+        Args:
+            inputs: how a segment wants its arguments; None is the parent's way: views, writable
+                where the sender's buffer was.
+            handed: gets the ``(heap, block)`` pairs that the sender gives away with this payload,
+                also when unpickling fails.
+        """
+        (count,) = _COUNT.unpack_from(payload)
+        start = _COUNT.size + count * _REFERENCE.size
+        if start > len(payload):
+            raise ValueError(f"a payload of {len(payload)} bytes claims {count} buffers")
+        if not count:
+            return pickle.loads(payload[start:])
+        buffers: list[Any] = []
+        for heap, flags, block, offset, length in _REFERENCE.iter_unpack(
+            payload[_COUNT.size : start]
+        ):
+            readonly = inputs == "readonly" or bool(flags & _READONLY)
+            view = self.heaps[heap].view(block, offset, length, readonly)
+            if flags & _HANDED_OVER and handed is not None:
+                handed.append((heap, block))
+            buffers.append(bytearray(view) if inputs == "copy" and not readonly else view)
+        return pickle.loads(payload[start:], buffers=buffers)
+
+
+def _view_under(owner: object) -> HeapView | None:
+    """The heap view at the bottom of an array's chain of bases, if there is one."""
+    while True:
+        if isinstance(owner, HeapView):
+            return owner
+        if isinstance(owner, np.ndarray):
+            owner = owner.base
+        elif isinstance(owner, memoryview):
+            owner = cast(object, owner.obj)
+        else:
+            return None

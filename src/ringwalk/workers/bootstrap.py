@@ -1,0 +1,91 @@
+"""The first moments of a forked process: everything it must not share with its parent."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from typing import NoReturn
+
+from threadpoolctl import ThreadpoolController
+
+from ringwalk.workers.devices import Device, bind_device, device_for
+from ringwalk.workers.setup import Setup
+from ringwalk.workers.worker import Worker
+
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+)
+
+
+def flush_streams() -> None:
+    """Write out what is buffered; before a fork, lest the child writes it a second time."""
+    for file in (sys.stdout, sys.stderr):
+        # A closed or detached stream has nothing to lose, and pythonw-like hosts have none.
+        with contextlib.suppress(AttributeError, ValueError, OSError):
+            file.flush()
+
+
+def reset_signals() -> None:
+    """Leave Ctrl-C to the parent, take SIGTERM as any program does, drop inherited handlers."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def prefer_as_victim() -> None:
+    """Have the kernel kill a worker, not the parent, when memory runs out."""
+    # Raising one's own score needs no privilege; some containers mount /proc read-only.
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+        file.write("1000")
+
+
+def limit_threads(threads: int) -> None:
+    """Limit BLAS and OpenMP, those loaded now and those loaded later."""
+    for variable in _THREAD_VARIABLES:
+        os.environ[variable] = str(threads)
+    ThreadpoolController().limit(limits=threads)
+
+
+@contextlib.contextmanager
+def quiet_threads(threads: int) -> Iterator[None]:
+    """Limit BLAS and OpenMP around a fork, so that the child inherits idle pools."""
+    with ThreadpoolController().limit(limits=threads):
+        yield
+
+
+def make_worker(setup: Setup, index: int) -> Worker:
+    """Bind the device, then make the worker and its context: the first user code in here."""
+    device = device_for(index, setup.devices)
+    if device is not None:
+        bind_device(device)
+    label = device.label if isinstance(device, Device) else None
+    worker = setup.worker_type(index, label, setup.attributes)
+    if setup.worker_init is not None:
+        worker.context = setup.worker_init(label)
+    return worker
+
+
+def exit_code(code: object) -> int:
+    """The status that the interpreter would end with for ``SystemExit(code)``."""
+    if code is None:
+        return 0
+    if isinstance(code, int):
+        return code & 0xFF
+    sys.stderr.write(f"{code}\n")
+    return 1
+
+
+def leave(code: int) -> NoReturn:
+    """End a forked process without running the parent's exit handlers."""
+    flush_streams()
+    os._exit(code)

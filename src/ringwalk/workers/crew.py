@@ -1,0 +1,63 @@
+"""What the parent needs of the processes behind a pool, whichever way they are made."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ringwalk.workers.job import Job
+
+
+@dataclass(frozen=True, slots=True)
+class Death:
+    """A worker is dead for certain: it will write nothing any more."""
+
+    slot: int
+    exitcode: int | None
+    signal: int | None
+    was_ready: bool
+
+    @classmethod
+    def from_status(cls, slot: int, status: int, *, was_ready: bool) -> Death:
+        """From a wait status. Exit code 0 without a commit is a death too: ``os._exit(0)``."""
+        number = status & 0x7F
+        if number:
+            return cls(slot, None, number, was_ready)
+        return cls(slot, status >> 8, None, was_ready)
+
+    @property
+    def end(self) -> str:
+        """How it ended, for a message."""
+        if self.signal is None:
+            return f"exit code {self.exitcode}"
+        try:
+            return f"signal {self.signal} ({signal.Signals(self.signal).name})"
+        except ValueError:  # a real-time signal has no name
+            return f"signal {self.signal}"
+
+
+class Crew(Protocol):
+    """Starts, watches and ends the processes of a pool. Nothing here blocks on a dead peer."""
+
+    def fill(self, job: Job | None) -> None:
+        """Start every slot that has no process, before a map (with its job) or at ``init``.
+
+        Raises WorkerInitError, CudaInParentError, OSError.
+        """
+
+    def restart(self, slot: int) -> None:
+        """Start a slot again whose death ``wait`` told, during a map. Does not wait for it."""
+
+    def wait(self, timeout: float | None) -> Sequence[Death]:
+        """Sleep until a worker wakes the parent, one dies, or timeout seconds passed."""
+
+    def kill(self, slot: int) -> None:
+        """Kill a slot's process; its death is told by ``wait``."""
+
+    def dismiss(self) -> None:
+        """A map is over and all its tasks are final."""
+
+    def close(self) -> None:
+        """End every process and wait until they are gone. Idempotent."""

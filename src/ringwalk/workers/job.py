@@ -1,0 +1,188 @@
+"""Job: what one map asks of the workers, and how a worker turns it into calls.
+
+A map's arguments are columns, one element a walker. How a column's elements reach the segment is
+the column's own business: the same for all, indexed in a sequence, a row of a block, or part of
+the task's own payload.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from ringwalk.memory import Row, WalkerBlock
+from ringwalk.workers.setup import Setup, offered_names
+from ringwalk.workers.streams import seed_globals, stream
+from ringwalk.workers.worker import Worker
+
+Getter = Callable[[int], Any]
+
+
+class Sources(Protocol):
+    """What a worker looks elements up in."""
+
+    def block(self, number: int) -> WalkerBlock: ...
+
+    def element(self, task: int, position: int, count: int) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Constant:
+    """The same value for every walker."""
+
+    value: Any
+
+    def getter(self, sources: Sources, first: int) -> Getter:
+        value = self.value
+        return lambda task: value
+
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """A sequence that the worker has whole."""
+
+    values: Any
+
+    def getter(self, sources: Sources, first: int) -> Getter:
+        get: Getter = self.values.__getitem__
+        return get if first == 0 else lambda task: get(first + task)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Rows of a block that this process has open."""
+
+    block: WalkerBlock
+
+    def getter(self, sources: Sources, first: int) -> Getter:
+        begin = self.block.begin
+        return begin if first == 0 else lambda task: begin(first + task)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteRows:
+    """Rows of a block that the worker opens by its number."""
+
+    number: int
+
+    def getter(self, sources: Sources, first: int) -> Getter:
+        return Rows(sources.block(self.number)).getter(sources, first)
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """Element ``position`` of the ``count`` that travel in the task's own payload."""
+
+    position: int
+    count: int
+
+    def getter(self, sources: Sources, first: int) -> Getter:
+        element, position, count = sources.element, self.position, self.count
+        return lambda task: element(task, position, count)
+
+
+Column = Constant | Indexed | Rows | RemoteRows | Carried
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """Stands for a row that the segment returned: the caller gets its own row of that block."""
+
+    column: int
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One map, or one wave of a long one.
+
+    Attributes:
+        first: walker index of task 0.
+        cycle: number of the map since ``init``; selects the random streams.
+        blocks: numbers of the blocks that are alive; a worker closes the others.
+    """
+
+    first: int
+    cycle: int
+    positional: tuple[Column, ...]
+    named: Mapping[str, Column] = field(default_factory=dict)
+    blocks: tuple[int, ...] = ()
+
+
+def make_call(setup: Setup, worker: Worker, job: Job, sources: Sources) -> Getter:
+    """A function that runs the segment of a task and returns its result."""
+    func = setup.segment_func
+    offered = offered_names(func) - job.named.keys()
+    constants = {
+        name: column.value for name, column in job.named.items() if isinstance(column, Constant)
+    }
+    if "device" in offered:
+        constants["device"] = worker.device
+    if "context" in offered:
+        constants["context"] = worker.context
+    getters = [column.getter(sources, job.first) for column in job.positional]
+    named = {
+        name: column.getter(sources, job.first)
+        for name, column in job.named.items()
+        if not isinstance(column, Constant)
+    }
+    if "rng" in offered or setup.seed is not None:
+        return _with_streams(setup, worker, job, (getters, named, constants), "rng" in offered)
+    if type(worker).run_task is not Worker.run_task:
+        return _through_worker(worker, func, getters, named, constants)
+    if named:
+        return lambda task: func(
+            *[get(task) for get in getters],
+            **{name: get(task) for name, get in named.items()},
+            **constants,
+        )
+    if len(getters) == 1 and not constants:  # the commonest call, worth 0.2 us
+        (only,) = getters
+        return lambda task: func(only(task))
+    return lambda task: func(*[get(task) for get in getters], **constants)
+
+
+Parts = tuple[list[Getter], dict[str, Getter], dict[str, Any]]
+
+
+def _through_worker(
+    worker: Worker,
+    func: Callable[..., Any],
+    getters: list[Getter],
+    named: dict[str, Getter],
+    constants: dict[str, Any],
+) -> Getter:
+    return lambda task: worker.run_task(
+        func,
+        [get(task) for get in getters],
+        {**{name: get(task) for name, get in named.items()}, **constants},
+    )
+
+
+def _with_streams(setup: Setup, worker: Worker, job: Job, parts: Parts, takes_rng: bool) -> Getter:
+    getters, named, constants = parts
+    func = setup.segment_func
+
+    def call(task: int) -> Any:
+        sequence = stream(setup.seed, job.cycle, job.first + task)
+        if setup.seed is not None:
+            seed_globals(sequence)
+        args = [get(task) for get in getters]
+        kwargs = {**{name: get(task) for name, get in named.items()}, **constants}
+        if takes_rng:
+            kwargs["rng"] = np.random.Generator(np.random.PCG64(sequence))
+        return worker.run_task(func, args, kwargs)
+
+    return call
+
+
+def mark_returned(result: Any, job: Job) -> Any:
+    """Replace a returned row of a mapped block by a mark: its values are in the block already."""
+    if not isinstance(result, Row):
+        return result
+    for position, column in enumerate((*job.positional, *job.named.values())):
+        if isinstance(column, (Rows, RemoteRows)):
+            return Returned(position)
+    return result

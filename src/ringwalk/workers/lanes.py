@@ -1,0 +1,259 @@
+"""The crew of a TaskMapper: lanes, forked from the parent at ``map``, that fork a child a task.
+
+A lane has everything that the parent had when ``map`` was called, so a task's inputs cost
+nothing to hand over: they are copy-on-write::
+
+    parent --fork at map--> lane 0 --fork--> child: one task, one commit, exit
+                            lane 1 --fork--> child ...
+
+A lane claims a task, forks the child, reaps it, claims the next. A child that dies without a
+commit takes its lane along (which says what the child died of), because what the child had
+allocated is only known to be free once nobody of that slot is left. Lane and child hold the
+write end of a pipe, the leash: when the parent reads its end, all of them are dead.
+
+Parent dies: the kernel kills lanes and, through them, children (parent-death signals). The signal
+is tied to the thread that called ``map``; it is inside that call for as long as lanes live.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
+
+from ringwalk._core.board import RUNNING, SLOT_READY
+from ringwalk._core.heap import hold_all, unhold_all
+from ringwalk._core.process import die_with_parent, fork
+from ringwalk.errors import RingwalkError, WorkerInitError
+from ringwalk.memory import WalkerBlock
+from ringwalk.workers.bootstrap import (
+    exit_code,
+    flush_streams,
+    leave,
+    make_worker,
+    prefer_as_victim,
+    quiet_threads,
+    reset_signals,
+)
+from ringwalk.workers.crew import Death
+from ringwalk.workers.cuda_guard import check_fork_safe
+from ringwalk.workers.job import Job, make_call
+from ringwalk.workers.loop import Publisher, run_task
+from ringwalk.workers.plan import Workspace
+from ringwalk.workers.setup import Setup
+from ringwalk.workers.streams import part_from_parent
+
+START_TIMEOUT_S = 30.0
+_GONE_TIMEOUT_S = 10.0
+
+# Between making a leash and closing the parent's write end, no other lane may be forked: it would
+# inherit the end and keep the leash taut.
+_FORKING = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class _Lane:
+    pid: int
+    pidfd: int
+    leash: int
+    forked_at: float
+
+
+class LaneCrew:
+    """Parent's side of the lanes of one mapper; they live from ``fill`` to ``dismiss``."""
+
+    def __init__(self, setup: Setup, space: Workspace) -> None:
+        self._setup = setup
+        self._space = space
+        self._lanes: dict[int, _Lane] = {}  # slot -> lane
+        self._slots_by_fd: dict[int, int] = {}
+        self._job: Job | None = None
+        self._held: list[Any] = []
+        self._poll = select.poll()
+        self._poll.register(space.wake_fd, select.POLLIN)
+
+    def fill(self, job: Job | None) -> None:
+        self._job = job
+        self._held = hold_all()  # views that the children inherit
+        self._space.board.reopen()
+        with quiet_threads(self._setup.threads):
+            for slot in range(self._setup.num_workers):
+                self._fork(slot)
+
+    def restart(self, slot: int) -> None:
+        with quiet_threads(self._setup.threads):
+            self._fork(slot)
+
+    def _fork(self, slot: int) -> None:
+        assert self._job is not None
+        board = self._space.board
+        board.set_phase(slot, 0)
+        board.set_child_status(slot, None)
+        check_fork_safe()
+        parent = os.getpid()
+        with _FORKING:
+            leash, theirs = os.pipe2(os.O_CLOEXEC)
+            flush_streams()
+            try:
+                pid = fork()
+            except BaseException:
+                os.close(leash)
+                os.close(theirs)
+                raise
+            if pid == 0:
+                os.close(leash)
+                run_lane(self._setup, self._space, self._job, slot, parent)
+            os.close(theirs)
+        pidfd = os.pidfd_open(pid)
+        self._lanes[slot] = _Lane(pid, pidfd, leash, time.monotonic())
+        self._slots_by_fd[pidfd] = slot
+        self._poll.register(pidfd, select.POLLIN)
+
+    def wait(self, timeout: float | None) -> Sequence[Death]:
+        deaths = []
+        for fd, _ in self._poll.poll(None if timeout is None else max(0.0, timeout) * 1000):
+            if fd == self._space.wake_fd:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(fd)
+            else:
+                deaths.append(self._bury(self._slots_by_fd[fd]))
+        self._check_started()
+        return deaths
+
+    def _check_started(self) -> None:
+        late = time.monotonic() - START_TIMEOUT_S
+        for slot, lane in self._lanes.items():
+            if lane.forked_at < late and self._space.board.phase(slot) != SLOT_READY:
+                raise WorkerInitError(
+                    f"lane {slot} hangs since it was forked {START_TIMEOUT_S:g} s ago: a thread "
+                    "of this process held a lock (BLAS, OpenMP, logging, malloc) at that instant. "
+                    "Stop such threads before map, or use WorkerMapper, created before them"
+                )
+
+    def _bury(self, slot: int) -> Death:
+        lane = self._lanes.pop(slot)
+        self._poll.unregister(lane.pidfd)
+        del self._slots_by_fd[lane.pidfd]
+        status = signal.SIGKILL.value
+        # A SIGCHLD handler of the user's program may have reaped it.
+        with contextlib.suppress(ChildProcessError):
+            _, status = os.waitpid(lane.pid, 0)
+        child_status = self._space.board.child_status(slot)
+        gone = select.poll()
+        gone.register(lane.leash, select.POLLIN)
+        everyone_gone = bool(gone.poll(_GONE_TIMEOUT_S * 1000))
+        os.close(lane.pidfd)
+        os.close(lane.leash)
+        if not everyone_gone:
+            raise RingwalkError(
+                f"lane {slot} (pid {lane.pid}) died, but a process that its task started lives "
+                "on and may write to the task's memory: a segment must not leave forked "
+                "processes behind (started programs are fine)"
+            )
+        was_ready = self._space.board.phase(slot) == SLOT_READY
+        died_of = status if child_status is None else child_status
+        return Death.from_status(slot, died_of, was_ready=was_ready)
+
+    def kill(self, slot: int) -> None:
+        if slot in self._lanes:
+            signal.pidfd_send_signal(self._lanes[slot].pidfd, signal.SIGKILL)
+
+    def dismiss(self) -> None:
+        self._space.board.close()
+        try:
+            for slot, lane in list(self._lanes.items()):
+                ended = select.poll()
+                ended.register(lane.pidfd, select.POLLIN)
+                if not ended.poll(_GONE_TIMEOUT_S * 1000):
+                    self.kill(slot)
+                self._bury(slot)
+                self._space.forget(slot)
+        finally:
+            held, self._held = self._held, []
+            unhold_all(held)
+            self._job = None
+
+    def close(self) -> None:
+        for slot in list(self._lanes):
+            self.kill(slot)
+        self.dismiss()
+
+
+class _Inherited:
+    """Sources of a task process: it has all arguments already."""
+
+    def block(self, number: int) -> WalkerBlock:
+        raise AssertionError("lanes inherit their blocks")
+
+    def element(self, task: int, position: int, count: int) -> Any:
+        raise AssertionError("lanes inherit their arguments")
+
+
+def run_lane(setup: Setup, inherited: Workspace, job: Job, slot: int, parent: int) -> NoReturn:
+    """A lane's whole life."""
+    code = 1
+    try:
+        if not die_with_parent(parent):
+            leave(code)
+        reset_signals()
+        prefer_as_victim()
+        space = Workspace(inherited.plan, inherited.arena, inherited.wake_fd, slot)
+        board, heap = space.board, space.codec.own
+        publish = Publisher(space)
+        gc.disable()
+        gc.freeze()  # a collection in a child would copy every page that it marks
+        board.set_phase(slot, SLOT_READY)
+        lane = os.getpid()
+        while (task := board.take()) >= 0:
+            # Here, where the code's pages are mapped, it takes 60 us; in each new child, 900 us.
+            part_from_parent()
+            try:
+                pid = fork()
+            except OSError as error:  # process or memory limit: the task's error, not the lane's
+                publish.failure(task, error, "start")
+                continue
+            if pid == 0:
+                gc.enable()
+                run_child(setup, publish, job, task, slot, lane)
+            _, status = os.waitpid(pid, 0)
+            heap.refresh()
+            if board.state(task)[0] == RUNNING:
+                board.set_child_status(slot, status)
+                leave(1)
+        code = 0
+    except BaseException:  # nothing may return into the parent's frames
+        sys.excepthook(*sys.exc_info())
+    finally:
+        leave(code)
+
+
+def run_child(
+    setup: Setup, publish: Publisher, job: Job, task: int, slot: int, lane: int
+) -> NoReturn:
+    """A task process's whole life: one segment."""
+    code = 1
+    try:
+        if not die_with_parent(lane):
+            leave(code)
+        try:
+            worker = make_worker(setup, slot)
+            call = make_call(setup, worker, job, _Inherited())
+        except Exception as error:  # worker_init is user code
+            publish.failure(task, error, "start")
+        else:
+            run_task(publish, task, call, job)
+        code = 0
+    except SystemExit as stop:
+        code = exit_code(stop.code)
+    except BaseException:  # nothing may return into the lane's frames
+        sys.excepthook(*sys.exc_info())
+    finally:
+        leave(code)

@@ -1,0 +1,74 @@
+"""The small messages that go over unnamed socket pairs, each one packet.
+
+parent <-> template (one pair a pool)
+    SPAWN worker, QUIT            parent to template
+    SPAWNED worker pid (+ pidfd)  template to parent
+    EXITED worker status          template to parent, after it reaped the worker
+    REFUSED text                  template to parent: it cannot fork
+
+parent <-> worker (one pair a slot)
+    READY, INIT_FAILED pickle     worker to parent
+    WANT block                    worker to parent
+    HAVE block (+ fd)             parent to worker
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from enum import IntEnum
+
+_HEAD = struct.Struct("<Bqq")
+_MOST = 60_000  # bytes of text: well below what a socket takes in one packet
+
+
+class Kind(IntEnum):
+    SPAWN = 1
+    QUIT = 2
+    SPAWNED = 3
+    EXITED = 4
+    REFUSED = 5
+    READY = 6
+    INIT_FAILED = 7
+    WANT = 8
+    HAVE = 9
+
+
+class Message:
+    """One packet: a kind, two numbers, bytes, and at most one descriptor."""
+
+    __slots__ = ("body", "fd", "first", "kind", "second")
+
+    def __init__(
+        self, kind: Kind, first: int = 0, second: int = 0, body: bytes = b"", fd: int | None = None
+    ) -> None:
+        self.kind = kind
+        self.first = first
+        self.second = second
+        self.body = body
+        self.fd = fd
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def send(channel: socket.socket, message: Message) -> None:
+    """Send one message. Raises OSError when the peer is gone."""
+    data = _HEAD.pack(message.kind, message.first, message.second) + message.body[:_MOST]
+    fds = () if message.fd is None else (message.fd,)
+    socket.send_fds(channel, [data], fds, socket.MSG_NOSIGNAL)
+
+
+def receive(channel: socket.socket, *, wait: bool) -> Message | None:
+    """The next message; None when there is none now, or when the peer is gone."""
+    try:
+        data, fds, _, _ = socket.recv_fds(
+            channel, _HEAD.size + _MOST, 1, 0 if wait else socket.MSG_DONTWAIT
+        )
+    except (BlockingIOError, ConnectionResetError):
+        return None
+    if not data:
+        return None
+    kind, first, second = _HEAD.unpack_from(data)
+    return Message(Kind(kind), first, second, data[_HEAD.size :], fds[0] if fds else None)

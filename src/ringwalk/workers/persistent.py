@@ -1,0 +1,380 @@
+"""The crew of a WorkerMapper: persistent workers, forked from a template."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import select
+import signal
+import socket
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import DupFd
+from typing import Any, Literal, NoReturn
+
+import cloudpickle
+
+from ringwalk._core.arena import Arena
+from ringwalk._core.heap import hold_all, unhold_all
+from ringwalk._core.process import fork
+from ringwalk.errors import CudaInParentError, WorkerInitError
+from ringwalk.workers.bootstrap import flush_streams, quiet_threads
+from ringwalk.workers.crew import Death
+from ringwalk.workers.cuda_guard import check_fork_safe
+from ringwalk.workers.failure import Failure
+from ringwalk.workers.job import Job
+from ringwalk.workers.messages import Kind, Message, pair, receive, send
+from ringwalk.workers.plan import Plan, Workspace
+from ringwalk.workers.setup import Setup
+from ringwalk.workers.template import Ends, run_template
+
+StartMethod = Literal["fork", "spawn", "forkserver"]
+
+# A fork that met a lock held by another thread hangs for ever; a user's imports may take long.
+START_TIMEOUT_S = 120.0
+_CLOSE_TIMEOUT_S = 5.0
+
+
+class PersistentCrew:
+    """Parent's side of a template and its workers.
+
+    Args:
+        find_block: gives the descriptor of a walker block by number, None when it is gone.
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        space: Workspace,
+        start_method: StartMethod,
+        spin_ns: int,
+        find_block: Callable[[int], int | None],
+    ) -> None:
+        self._setup = setup
+        self._space = space
+        self._start_method = start_method
+        self._spin_ns = spin_ns
+        self._find_block = find_block
+        self._template: _Template | None = None
+        self._channels = [pair() for _ in range(setup.num_workers)]
+        self._pidfds: dict[int, int] = {}  # slot -> pidfd
+        self._statuses: dict[int, int] = {}  # slot -> wait status, told by the template
+        self._starting: set[int] = set()  # asked for, no pidfd yet
+        self._ready: set[int] = set()
+        self._poll = select.poll()
+        self._poll.register(space.wake_fd, select.POLLIN)
+        self._slots_by_fd: dict[int, int] = {}
+        for slot, (ours, _) in enumerate(self._channels):
+            self._slots_by_fd[ours.fileno()] = slot
+            self._poll.register(ours, select.POLLIN)
+
+    def fill(self, job: Job | None) -> None:
+        """Start what is missing and wait until every worker has run ``worker_init``."""
+        for death in self.wait(0):  # killed while idle
+            self._space.forget(death.slot)
+        for slot in range(self._setup.num_workers):
+            if slot not in self._pidfds:
+                self.restart(slot)
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while len(self._ready) < self._setup.num_workers:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                self.close()
+                raise WorkerInitError(
+                    f"{self._setup.num_workers - len(self._ready)} of {self._setup.num_workers} "
+                    f"workers did not start within {START_TIMEOUT_S:g} s. If the parent runs "
+                    "threads, one may have held a lock when it was forked: create the mapper "
+                    "before the threads, or use start_method='spawn'"
+                )
+            for death in self.wait(left):
+                self._space.forget(death.slot)
+                if not death.was_ready:
+                    self.close()
+                    raise WorkerInitError(
+                        f"worker {death.slot} died before its first task ({death.end}); "
+                        "run worker_init by itself to see why"
+                    )
+                self.restart(death.slot)
+
+    def restart(self, slot: int) -> None:
+        if self._template is None:
+            self._start_template()
+            self._starting = set(range(self._setup.num_workers))
+        elif slot not in self._starting:
+            send(self._template.control, Message(Kind.SPAWN, slot))
+            self._starting.add(slot)
+
+    def _start_template(self) -> None:
+        ours, theirs = pair()
+        try:
+            start = _fork_template if self._start_method == "fork" else _spawn_template
+            ends = Ends(
+                os.getpid(),
+                self._space.arena.fileno(),
+                self._space.wake_fd,
+                theirs,
+                tuple(end for _, end in self._channels),
+            )
+            self._template = start(
+                self._setup, self._space, ends, self._spin_ns, ours, self._start_method
+            )
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._poll.register(ours, select.POLLIN)
+        self._poll.register(self._template.pidfd, select.POLLIN)
+
+    def wait(self, timeout: float | None) -> Sequence[Death]:
+        deaths: list[Death] = []
+        for fd, _ in self._poll.poll(None if timeout is None else max(0.0, timeout) * 1000):
+            if fd == self._space.wake_fd:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(fd)
+            elif self._template is not None and fd == self._template.control.fileno():
+                self._hear_template()
+            elif self._template is not None and fd == self._template.pidfd:
+                deaths += self._lose_template()
+            elif fd in self._slots_by_fd:
+                self._serve_channel(self._slots_by_fd[fd])
+            else:
+                deaths += self._bury(fd)
+        return deaths
+
+    def _hear_template(self) -> None:
+        assert self._template is not None
+        message = receive(self._template.control, wait=False)
+        if message is None:
+            return
+        if message.kind == Kind.SPAWNED:
+            assert message.fd is not None
+            self._hire(message.first, message.fd)
+        elif message.kind == Kind.EXITED:
+            self._statuses[message.first] = message.second
+        elif message.kind == Kind.REFUSED:
+            reason = message.body.decode(errors="replace")
+            self.close()
+            kind = CudaInParentError if "CUDA" in reason else WorkerInitError
+            raise kind(f"the template process could not fork worker {message.first}: {reason}")
+
+    def _hire(self, slot: int, pidfd: int) -> None:
+        self._pidfds[slot] = pidfd
+        self._starting.discard(slot)
+        self._poll.register(pidfd, select.POLLIN)
+
+    def _serve_channel(self, slot: int) -> None:
+        channel = self._channels[slot][0]
+        message = receive(channel, wait=False)
+        if message is None:
+            return
+        if message.kind == Kind.READY:
+            self._ready.add(slot)
+        elif message.kind == Kind.WANT:
+            answer = Message(Kind.HAVE, message.first, fd=self._find_block(message.first))
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                send(channel, answer)  # a worker that died meanwhile is buried by its pidfd
+        elif message.kind == Kind.INIT_FAILED:
+            failure: Failure = pickle.loads(message.body)
+            self.close()
+            cause = failure.to_error(slot).__cause__
+            raise WorkerInitError(
+                f"worker_init raised in worker {slot}: {failure.type_name}: {failure.text}"
+            ) from cause
+
+    def _bury(self, pidfd: int) -> list[Death]:
+        slot = next((slot for slot, fd in self._pidfds.items() if fd == pidfd), None)
+        if slot is None:
+            return []
+        # The template reaps it at once; if the template is gone, nobody can tell the status.
+        deadline = time.monotonic() + 1.0
+        while slot not in self._statuses and time.monotonic() < deadline:
+            template = self._template
+            if template is None or not _readable(template.control, deadline):
+                break
+            self._hear_template()
+        status = self._statuses.pop(slot, signal.SIGKILL)
+        self._drain(slot)
+        death = Death.from_status(slot, status, was_ready=slot in self._ready)
+        self._drop(slot)
+        return [death]
+
+    def _drop(self, slot: int) -> None:
+        pidfd = self._pidfds.pop(slot)
+        self._poll.unregister(pidfd)
+        os.close(pidfd)
+        self._ready.discard(slot)
+
+    def _drain(self, slot: int) -> None:
+        """Forget what passed between the dead worker and us; its successor has the same ends."""
+        for end in self._channels[slot]:
+            while (message := receive(end, wait=False)) is not None:
+                if message.kind == Kind.READY:
+                    self._ready.add(slot)
+                if message.fd is not None:
+                    os.close(message.fd)
+
+    def _lose_template(self) -> list[Death]:
+        """The template died: the kernel kills its workers, and the next ``fill`` makes another."""
+        assert self._template is not None
+        while (message := receive(self._template.control, wait=False)) is not None:
+            if message.kind == Kind.SPAWNED and message.fd is not None:
+                self._hire(message.first, message.fd)
+        self._forget_template()
+        deaths = []
+        for slot, pidfd in list(self._pidfds.items()):
+            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+            _readable(pidfd, time.monotonic() + _CLOSE_TIMEOUT_S)
+            deaths += self._bury(self._pidfds[slot])
+        return deaths
+
+    def _forget_template(self) -> None:
+        template, self._template = self._template, None
+        if template is not None:
+            self._poll.unregister(template.control)
+            self._poll.unregister(template.pidfd)
+            template.close()
+
+    def kill(self, slot: int) -> None:
+        if slot in self._pidfds:
+            signal.pidfd_send_signal(self._pidfds[slot], signal.SIGKILL)
+
+    def dismiss(self) -> None:
+        """Persistent workers stay."""
+
+    def close(self) -> None:
+        template = self._template
+        if template is not None:
+            self._space.board.close()
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                send(template.control, Message(Kind.QUIT))
+            if not _readable(template.pidfd, time.monotonic() + _CLOSE_TIMEOUT_S):
+                signal.pidfd_send_signal(template.pidfd, signal.SIGKILL)
+            # Its workers ended before it, or are killed by the kernel when it does.
+            for pidfd in self._pidfds.values():
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                _readable(pidfd, time.monotonic() + _CLOSE_TIMEOUT_S)
+            self._forget_template()
+        for slot in list(self._pidfds):
+            self._drop(slot)
+        for ends in self._channels:
+            for end in ends:
+                end.close()
+        self._channels = []
+        self._slots_by_fd = {}
+
+
+class _Template:
+    """The template as the parent holds it."""
+
+    def __init__(
+        self,
+        pidfd: int,
+        control: socket.socket,
+        reap: Callable[[], object],
+    ) -> None:
+        self.pidfd = pidfd
+        self.control = control
+        self._reap = reap
+        # A forked template may use, in the segment function's closure, views that it inherited.
+        self._held = hold_all()
+
+    def close(self) -> None:
+        """Reap it. It has ended, or was sent SIGKILL."""
+        # A SIGCHLD handler of the user's program may have been faster.
+        with contextlib.suppress(ChildProcessError):
+            self._reap()
+        os.close(self.pidfd)
+        self.control.close()
+        unhold_all(self._held)
+
+
+def _fork_template(
+    setup: Setup,
+    space: Workspace,
+    ends: Ends,
+    spin_ns: int,
+    control: socket.socket,
+    method: StartMethod,
+) -> _Template:
+    check_fork_safe()
+    with quiet_threads(setup.threads):
+        flush_streams()
+        pid = fork()
+        if pid == 0:
+            control.close()
+            run_template(setup, space.plan, space.arena, ends, spin_ns)
+    return _Template(os.pidfd_open(pid), control, lambda: os.waitpid(pid, 0))
+
+
+def _spawn_template(
+    setup: Setup,
+    space: Workspace,
+    ends: Ends,
+    spin_ns: int,
+    control: socket.socket,
+    method: StartMethod,
+) -> _Template:
+    context = multiprocessing.get_context(method)
+    process: BaseProcess = context.Process(
+        target=_SpawnedTemplate(setup, space.plan, ends, spin_ns), name="ringwalk-template"
+    )
+    process.start()
+    assert process.pid is not None
+    return _Template(os.pidfd_open(process.pid), control, lambda: _join(process))
+
+
+def _join(process: BaseProcess) -> None:
+    process.join()
+    process.close()
+
+
+class _SpawnedTemplate:
+    """Carries the template's arguments to a fresh interpreter."""
+
+    def __init__(self, setup: Setup, plan: Plan, ends: Ends, spin_ns: int) -> None:
+        self._setup = setup
+        self._plan = plan
+        self._ends = ends
+        self._spin_ns = spin_ns
+
+    def __getstate__(self) -> dict[str, Any]:
+        ends = self._ends
+        return {
+            "setup": cloudpickle.dumps(self._setup),
+            "plan": self._plan,
+            "parent_pid": ends.parent_pid,
+            "arena": DupFd(ends.arena),
+            "wake": DupFd(ends.wake),
+            "control": DupFd(ends.control.fileno()),
+            "workers": [DupFd(end.fileno()) for end in ends.workers],
+            "spin_ns": self._spin_ns,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._ends = Ends(
+            state["parent_pid"],
+            state["arena"].detach(),
+            state["wake"].detach(),
+            socket.socket(fileno=state["control"].detach()),
+            tuple(socket.socket(fileno=end.detach()) for end in state["workers"]),
+        )
+        self._plan = state["plan"]
+        self._spin_ns = state["spin_ns"]
+        self._pickled_setup = state["setup"]
+
+    def __call__(self) -> NoReturn:
+        setup: Setup = pickle.loads(self._pickled_setup)
+        arena = Arena.attach(self._ends.arena)
+        run_template(setup, self._plan, arena, self._ends, self._spin_ns)
+
+
+def _readable(fd: int | socket.socket, deadline: float) -> bool:
+    """Wait until a descriptor is readable; a pidfd is when its process has ended."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))

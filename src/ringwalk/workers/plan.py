@@ -1,0 +1,105 @@
+"""Where everything lies in a pool's arena, and one process's handles on it."""
+
+from __future__ import annotations
+
+import os
+import resource
+from dataclasses import dataclass
+from mmap import PAGESIZE
+
+from ringwalk._core.arena import Arena
+from ringwalk._core.board import Board, board_bytes
+from ringwalk._core.heap import Heap, heap_bytes
+from ringwalk._core.ring import Ring, ring_bytes
+from ringwalk.errors import ConfigError
+from ringwalk.memory.codec import Codec
+
+# Tasks in flight at once; longer maps go in waves of this. A wave costs one barrier, the table
+# costs 72 bytes a task, touched only as far as a map needs it.
+CAPACITY = 1 << 16
+
+# Address space is cheap, but x86-64 has 2^47 bytes of it and other mappings want some.
+_MOST_ADDRESS_SPACE = 1 << 45
+_LEAST_HEAP = 64 << 20
+
+
+def _pages(length: int) -> int:
+    return -(-length // PAGESIZE) * PAGESIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Offsets in the arena: ring, board, then one heap for the parent and one a worker."""
+
+    workers: int
+    heap_data: int
+
+    @classmethod
+    def for_workers(cls, workers: int) -> Plan:
+        """Give each heap the machine's memory, or its share of a limited address space."""
+        memory = os.sysconf("SC_PHYS_PAGES") * PAGESIZE
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        space = _MOST_ADDRESS_SPACE if limit == resource.RLIM_INFINITY else limit // 4
+        data = min(memory, space // (workers + 1) - heap_bytes(0)) // PAGESIZE * PAGESIZE
+        if data < _LEAST_HEAP:
+            raise ConfigError(
+                f"{workers} workers need at least {_LEAST_HEAP >> 20} MiB of address space each "
+                f"and the limit (ulimit -v) is {limit >> 20} MiB: raise it or use fewer workers"
+            )
+        return cls(workers, data)
+
+    @property
+    def board(self) -> int:
+        return _pages(ring_bytes(CAPACITY))
+
+    def heap(self, index: int) -> int:
+        board = _pages(board_bytes(self.workers, CAPACITY))
+        return self.board + board + index * heap_bytes(self.heap_data)
+
+    @property
+    def size(self) -> int:
+        return self.heap(self.workers + 1)
+
+
+class Workspace:
+    """One process's handles on a pool's shared memory.
+
+    Args:
+        worker: the slot of a worker; None for the parent.
+    """
+
+    def __init__(self, plan: Plan, arena: Arena, wake_fd: int, worker: int | None = None) -> None:
+        holder = 0 if worker is None else worker + 1
+        slot = -1 if worker is None else worker
+        self.plan = plan
+        self.arena = arena
+        self.wake_fd = wake_fd
+        self.ring = Ring(arena, 0, CAPACITY)
+        self.board = Board(arena, plan.board, self.ring, plan.workers, CAPACITY, wake_fd, slot)
+        self.heaps = [
+            Heap(arena, plan.heap(index), plan.heap_data, index, holder)
+            for index in range(plan.workers + 1)
+        ]
+        self.heaps[holder].own()
+        self.codec = Codec(arena, self.heaps, holder)
+
+    @classmethod
+    def create(cls, workers: int) -> Workspace:
+        """Make the arena. Raises HeapFullError or OSError with nothing left behind."""
+        plan = Plan.for_workers(workers)
+        arena = Arena.create(plan.size)
+        # Control memory is promised whole: no claim or commit may meet a full machine.
+        arena.reserve(0, plan.heap(0))
+        for index in range(workers + 1):
+            arena.reserve(plan.heap(index), PAGESIZE)
+        wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        return cls(plan, arena, wake_fd)
+
+    def forget(self, worker: int) -> None:
+        """Free what a dead worker held. pre: its committed results were collected."""
+        for heap in self.heaps:
+            heap.forget(worker + 1)
+
+    def close(self) -> None:
+        """Close the eventfd. The arena goes with the last view on it."""
+        os.close(self.wake_fd)

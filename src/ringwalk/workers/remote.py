@@ -1,0 +1,68 @@
+"""How a persistent worker gets at a map's arguments: header, payloads and blocks."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+from ringwalk.errors import RingwalkError
+from ringwalk.memory import WalkerBlock
+from ringwalk.workers.job import Getter, Job, make_call
+from ringwalk.workers.messages import Kind, Message, receive, send
+from ringwalk.workers.plan import Workspace
+from ringwalk.workers.setup import Setup
+from ringwalk.workers.worker import Worker
+
+
+class RemoteJobs:
+    """Reads jobs from the parent's heap; opens blocks by descriptors that the parent sends."""
+
+    def __init__(
+        self, setup: Setup, space: Workspace, worker: Worker, channel: socket.socket
+    ) -> None:
+        self._setup = setup
+        self._board = space.board
+        self._codec = space.codec
+        self._parent = space.heaps[0]
+        self._worker = worker
+        self._channel = channel
+        self._blocks: dict[int, WalkerBlock] = {}
+        self._values: Sequence[Any] = ()
+
+    def load(self) -> tuple[Job, Getter]:
+        """The current map. Raises what unpickling it raises."""
+        _, offset, length = self._board.job()
+        job: Job = self._codec.loads(self._parent.peek(offset, length), self._setup.inputs)
+        for number in self._blocks.keys() - set(job.blocks):
+            self._blocks.pop(number).close()
+        return job, make_call(self._setup, self._worker, job, self)
+
+    def block(self, number: int) -> WalkerBlock:
+        """Open a block, asking the parent for its descriptor the first time."""
+        if number not in self._blocks:
+            send(self._channel, Message(Kind.WANT, number))
+            # The parent answers from the loop in which it waits for us; if it dies, so do we.
+            answer = receive(self._channel, wait=True)
+            if answer is None or answer.fd is None:
+                raise RingwalkError(
+                    f"the parent did not hand over walker block {number}; it was closed "
+                    "while its rows were being mapped"
+                )
+            try:
+                self._blocks[number] = WalkerBlock.from_fd(answer.fd)
+            finally:
+                os.close(answer.fd)
+        return self._blocks[number]
+
+    def element(self, task: int, position: int, count: int) -> Any:
+        """One of the elements that travel with a task; asked for in order of position."""
+        if position == 0:
+            offset, length = self._board.input(task)
+            payload = self._parent.peek(offset, length)
+            self._values = self._codec.loads(payload, self._setup.inputs)
+        value = self._values[position]
+        if position == count - 1:
+            self._values = ()  # the task's views must not outlive its call
+        return value
