@@ -19,6 +19,7 @@ import struct
 from enum import IntEnum
 
 _HEAD = struct.Struct("<Bqq")
+_FD = struct.Struct("i")
 _MOST = 60_000  # bytes of text: well below what a socket takes in one packet
 
 
@@ -53,22 +54,32 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
+# Not socket.send_fds and recv_fds: before Python 3.12 they ignore their flags.
+
+
 def send(channel: socket.socket, message: Message) -> None:
     """Send one message. Raises OSError when the peer is gone."""
     data = _HEAD.pack(message.kind, message.first, message.second) + message.body[:_MOST]
-    fds = () if message.fd is None else (message.fd,)
-    socket.send_fds(channel, [data], fds, socket.MSG_NOSIGNAL)
+    rights = []
+    if message.fd is not None:
+        rights.append((socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(message.fd)))
+    channel.sendmsg([data], rights, socket.MSG_NOSIGNAL)
 
 
 def receive(channel: socket.socket, *, wait: bool) -> Message | None:
     """The next message; None when there is none now, or when the peer is gone."""
+    flags = socket.MSG_CMSG_CLOEXEC | (0 if wait else socket.MSG_DONTWAIT)
     try:
-        data, fds, _, _ = socket.recv_fds(
-            channel, _HEAD.size + _MOST, 1, 0 if wait else socket.MSG_DONTWAIT
+        data, rights, _, _ = channel.recvmsg(
+            _HEAD.size + _MOST, socket.CMSG_SPACE(_FD.size), flags
         )
     except (BlockingIOError, ConnectionResetError):
         return None
     if not data:
         return None
-    kind, first, second = _HEAD.unpack_from(data)
-    return Message(Kind(kind), first, second, data[_HEAD.size :], fds[0] if fds else None)
+    fd = None
+    for level, kind, packed in rights:
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+            (fd,) = _FD.unpack(packed[: _FD.size])
+    number, first, second = _HEAD.unpack_from(data)
+    return Message(Kind(number), first, second, data[_HEAD.size :], fd)
