@@ -103,6 +103,7 @@ def _common_length(labels: Sequence[str], given: list[Any]) -> int:
 
 def _column(label: str, argument: Any, count: int) -> Column:
     if isinstance(argument, WalkerBlock):
+        argument.fileno()  # refuses a closed block
         return Rows(argument)
     if isinstance(argument, itertools.repeat):
         if count == 0:

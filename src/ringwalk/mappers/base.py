@@ -155,8 +155,6 @@ class Mapper(ABC):
 
     def cleanup(self) -> None:
         """End the workers. Idempotent; results that were returned stay valid."""
-        if self._owner != os.getpid():
-            return  # a forked child: the workers are not its own
         self._setup = None
         self._stop()
 
@@ -234,7 +232,7 @@ class Mapper(ABC):
             finally:
                 self._mapping_thread = None
 
-    # --- what a mapper says of itself -----------------------------------------------------------
+    # --- what a mapper says of itself --------------------------------------------------------
 
     @property
     def segment_func(self) -> SegmentFunc | None:
@@ -273,11 +271,9 @@ class Mapper(ABC):
         self._lock = threading.Lock()
 
     def _refuse_pickle(self) -> NoReturn:
-        raise TypeError(
-            "a running mapper cannot be pickled or copied, its workers are not: call cleanup() first"
-        )
+        raise TypeError("a running mapper cannot be pickled or copied: call cleanup() first")
 
-    # --- what a class of mapper must say -----------------------------------------------------------
+    # --- what a class of mapper must say ----------------------------------------------------
 
     @abstractmethod
     def _start(self, setup: Setup) -> None:

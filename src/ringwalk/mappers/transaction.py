@@ -1,4 +1,4 @@
-"""One wave of a map on a pool: arm, push, wait, collect; retry what died, abort what must not go on.
+"""One wave of a map on a pool: arm, push, wait, collect; retry what died, abort on demand.
 
 The parent sleeps on the wake eventfd and on what tells it of deaths, in one poll. Everything it
 concludes, it concludes from the board: a wake-up or a death only makes it look.
@@ -87,7 +87,7 @@ class Transaction:
     # --- start -------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Hand out the tasks. An argument that cannot be sent fails its walker and stops the map."""
+        """Hand out the tasks. An argument that cannot be sent fails its walker, stops the map."""
         if isinstance(self._pool.crew, PersistentCrew):
             self._start_remote(Wire(self._pool, self._arguments))
         else:

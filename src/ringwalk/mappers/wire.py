@@ -78,7 +78,7 @@ class Wire:
     def chunks(
         self, codec: Codec, first: int, count: int
     ) -> Iterator[Chunk | tuple[int, Exception]]:
-        """Payloads of walkers [first, first + count), or the walker whose payload cannot be made."""
+        """Payloads of [first, first + count); a walker and its error where one cannot be made."""
         same: dict[int, Encoded] = {}  # clones: one object for many walkers is sent once
         only = self.carried[0] if len(self.carried) == 1 else None
         chunk = Chunk(0, [], [], b"", [])

@@ -154,6 +154,6 @@ def _view_under(owner: object) -> HeapView | None:
         if isinstance(owner, np.ndarray):
             owner = owner.base
         elif isinstance(owner, memoryview):
-            owner = cast(object, owner.obj)
+            owner = cast("object", owner.obj)
         else:
             return None

@@ -50,6 +50,11 @@ class Generations:
         back[index] = front[index]
         return self._row(columns, index)
 
+    def begun(self, index: int) -> Row:
+        """A walker's back row as the segment left it, before the swap makes it the front."""
+        _, _, columns = self._moves[self._front[0]]
+        return self._row(columns, index)
+
     def generations(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Front and back as structured arrays of shape ``(n,)``, with padding, as of now."""
         front = self._front[0]

@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from typing import NoReturn
 
 from threadpoolctl import ThreadpoolController
@@ -50,17 +49,14 @@ def prefer_as_victim() -> None:
 
 
 def limit_threads(threads: int) -> None:
-    """Limit BLAS and OpenMP, those loaded now and those loaded later."""
+    """Limit BLAS and OpenMP, those loaded now and those loaded later.
+
+    In the child and not around the fork: OpenBLAS ends its threads before a fork by itself, and
+    to set its limit back in the parent would start them anew, to spin for 80 ms.
+    """
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
     ThreadpoolController().limit(limits=threads)
-
-
-@contextlib.contextmanager
-def quiet_threads(threads: int) -> Iterator[None]:
-    """Limit BLAS and OpenMP around a fork, so that the child inherits idle pools."""
-    with ThreadpoolController().limit(limits=threads):
-        yield
 
 
 def make_worker(setup: Setup, index: int) -> Worker:

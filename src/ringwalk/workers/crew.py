@@ -61,3 +61,6 @@ class Crew(Protocol):
 
     def close(self) -> None:
         """End every process and wait until they are gone. Idempotent."""
+
+    def release(self) -> None:
+        """Close this process's descriptors, and nothing else: for a forked child."""

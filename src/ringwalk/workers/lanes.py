@@ -38,9 +38,9 @@ from ringwalk.workers.bootstrap import (
     exit_code,
     flush_streams,
     leave,
+    limit_threads,
     make_worker,
     prefer_as_victim,
-    quiet_threads,
     reset_signals,
 )
 from ringwalk.workers.crew import Death
@@ -57,6 +57,8 @@ _GONE_TIMEOUT_S = 10.0
 # Between making a leash and closing the parent's write end, no other lane may be forked: it would
 # inherit the end and keep the leash taut.
 _FORKING = threading.Lock()
+# A lane is forked with the lock taken; a mapper made inside its tasks wants it free.
+os.register_at_fork(after_in_child=_FORKING._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +86,10 @@ class LaneCrew:
         self._job = job
         self._held = hold_all()  # views that the children inherit
         self._space.board.reopen()
-        with quiet_threads(self._setup.threads):
-            for slot in range(self._setup.num_workers):
-                self._fork(slot)
+        for slot in range(self._setup.num_workers):
+            self.restart(slot)
 
     def restart(self, slot: int) -> None:
-        with quiet_threads(self._setup.threads):
-            self._fork(slot)
-
-    def _fork(self, slot: int) -> None:
         assert self._job is not None
         board = self._space.board
         board.set_phase(slot, 0)
@@ -186,6 +183,12 @@ class LaneCrew:
             self.kill(slot)
         self.dismiss()
 
+    def release(self) -> None:
+        for lane in self._lanes.values():
+            os.close(lane.pidfd)
+            os.close(lane.leash)
+        self._lanes = {}
+
 
 class _Inherited:
     """Sources of a task process: it has all arguments already."""
@@ -205,6 +208,7 @@ def run_lane(setup: Setup, inherited: Workspace, job: Job, slot: int, parent: in
             leave(code)
         reset_signals()
         prefer_as_victim()
+        limit_threads(setup.threads)
         space = Workspace(inherited.plan, inherited.arena, inherited.wake_fd, slot)
         board, heap = space.board, space.codec.own
         publish = Publisher(space)

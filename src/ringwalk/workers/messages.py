@@ -70,9 +70,7 @@ def receive(channel: socket.socket, *, wait: bool) -> Message | None:
     """The next message; None when there is none now, or when the peer is gone."""
     flags = socket.MSG_CMSG_CLOEXEC | (0 if wait else socket.MSG_DONTWAIT)
     try:
-        data, rights, _, _ = channel.recvmsg(
-            _HEAD.size + _MOST, socket.CMSG_SPACE(_FD.size), flags
-        )
+        data, rights, _, _ = channel.recvmsg(_HEAD.size + _MOST, socket.CMSG_SPACE(_FD.size), flags)
     except (BlockingIOError, ConnectionResetError):
         return None
     if not data:

@@ -21,7 +21,7 @@ from ringwalk._core.arena import Arena
 from ringwalk._core.heap import hold_all, unhold_all
 from ringwalk._core.process import fork
 from ringwalk.errors import CudaInParentError, WorkerInitError
-from ringwalk.workers.bootstrap import flush_streams, quiet_threads
+from ringwalk.workers.bootstrap import flush_streams
 from ringwalk.workers.crew import Death
 from ringwalk.workers.cuda_guard import check_fork_safe
 from ringwalk.workers.failure import Failure
@@ -236,7 +236,8 @@ class PersistentCrew:
         if template is not None:
             self._poll.unregister(template.control)
             self._poll.unregister(template.pidfd)
-            template.close()
+            template.reap()
+            template.release()
 
     def kill(self, slot: int) -> None:
         if slot in self._pidfds:
@@ -258,14 +259,22 @@ class PersistentCrew:
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 _readable(pidfd, time.monotonic() + _CLOSE_TIMEOUT_S)
-            self._forget_template()
-        for slot in list(self._pidfds):
-            self._drop(slot)
+            template.reap()
+        self.release()
+
+    def release(self) -> None:
+        for pidfd in self._pidfds.values():
+            os.close(pidfd)
         for ends in self._channels:
             for end in ends:
                 end.close()
+        if self._template is not None:
+            self._template.release()
+        self._template = None
+        self._pidfds = {}
         self._channels = []
         self._slots_by_fd = {}
+        self._poll = select.poll()
 
 
 class _Template:
@@ -275,22 +284,25 @@ class _Template:
         self,
         pidfd: int,
         control: socket.socket,
-        reap: Callable[[], object],
+        wait: Callable[[], object],
     ) -> None:
         self.pidfd = pidfd
         self.control = control
-        self._reap = reap
+        self._wait = wait
         # A forked template may use, in the segment function's closure, views that it inherited.
         self._held = hold_all()
 
-    def close(self) -> None:
-        """Reap it. It has ended, or was sent SIGKILL."""
+    def reap(self) -> None:
+        """Take note of its end. It has ended, or was sent SIGKILL."""
         # A SIGCHLD handler of the user's program may have been faster.
         with contextlib.suppress(ChildProcessError):
-            self._reap()
+            self._wait()
+
+    def release(self) -> None:
         os.close(self.pidfd)
         self.control.close()
-        unhold_all(self._held)
+        held, self._held = self._held, []
+        unhold_all(held)
 
 
 def _fork_template(
@@ -302,12 +314,11 @@ def _fork_template(
     method: StartMethod,
 ) -> _Template:
     check_fork_safe()
-    with quiet_threads(setup.threads):
-        flush_streams()
-        pid = fork()
-        if pid == 0:
-            control.close()
-            run_template(setup, space.plan, space.arena, ends, spin_ns)
+    flush_streams()
+    pid = fork()
+    if pid == 0:
+        control.close()
+        run_template(setup, space.plan, space.arena, ends, spin_ns)
     return _Template(os.pidfd_open(pid), control, lambda: os.waitpid(pid, 0))
 
 
@@ -319,7 +330,7 @@ def _spawn_template(
     control: socket.socket,
     method: StartMethod,
 ) -> _Template:
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)  # typeshed knows no Process on the base
     process: BaseProcess = context.Process(
         target=_SpawnedTemplate(setup, space.plan, ends, spin_ns), name="ringwalk-template"
     )

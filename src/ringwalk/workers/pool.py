@@ -67,9 +67,15 @@ class Pool:
         return None if block is None else block.fileno()
 
     def close(self) -> None:
-        """End every process and let the memory go. Idempotent; does nothing in a forked child."""
-        if self.closed or self.pid != os.getpid():
+        """End every process and let the memory go. Idempotent.
+
+        In a forked child it only closes the child's descriptors: the workers are not its own.
+        """
+        if self.closed:
             return
         self.closed = True
-        self.crew.close()
+        if self.pid == os.getpid():
+            self.crew.close()
+        else:
+            self.crew.release()
         self.space.close()

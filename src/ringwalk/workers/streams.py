@@ -32,10 +32,13 @@ def fresh_entropy() -> np.random.SeedSequence:
 
 
 def seed_globals(sequence: np.random.SeedSequence) -> None:
-    """Seed ``random`` and ``np.random`` of this process."""
-    state = sequence.generate_state(8)
-    numpy.random.seed(state)
-    random.seed(int.from_bytes(state.tobytes(), "little"))
+    """Seed ``random`` and ``np.random`` of this process.
+
+    From different words: both are MT19937 seeded alike, so the same words give the same numbers.
+    """
+    words = sequence.generate_state(16)
+    numpy.random.seed(words[:8])
+    random.seed(int.from_bytes(words[8:].tobytes(), "little"))
 
 
 def part_from_parent() -> None:

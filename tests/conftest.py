@@ -1,0 +1,73 @@
+"""Every test ends by proving that it left nothing behind: no child, no descriptor, no memory."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Callable, Iterator
+from multiprocessing import forkserver, resource_tracker
+from pathlib import Path
+
+import pytest
+
+from ringwalk import Mapper, SerialMapper, TaskMapper, ThreadMapper, WorkerMapper
+
+ALL = (SerialMapper, ThreadMapper, WorkerMapper, TaskMapper)
+PROCESS = (WorkerMapper, TaskMapper)
+
+MakeMapper = Callable[..., Mapper]
+
+
+def _descriptors() -> set[str]:
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            target = os.readlink(f"/proc/self/fd/{name}")
+        except FileNotFoundError:  # the one that lists the folder
+            continue
+        found.add(f"{name} -> {target}")
+    return found
+
+
+def children() -> set[int]:
+    """Processes whose parent this is, dead ones that nobody reaped included."""
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        try:
+            found.update(map(int, (task / "children").read_text().split()))
+        except FileNotFoundError:  # a thread that ended meanwhile
+            continue
+    return found
+
+
+def shared_memory() -> set[str]:
+    """Our names in /dev/shm; other programs on the machine have theirs."""
+    return {name for name in os.listdir("/dev/shm") if name.startswith("ringwalk")}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _standard_library_processes() -> None:
+    """Start Python's own resource tracker now, so that no test seems to have left it behind."""
+    resource_tracker.ensure_running()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    gc.collect()
+    before = children(), _descriptors(), shared_memory()
+    yield
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]  # where a test asked for one
+    gc.collect()
+    assert children() - before[0] == set(), "a child process is left"
+    assert _descriptors() - before[1] == set(), "a descriptor is left"
+    assert shared_memory() - before[2] == set(), "shared memory is left"
+
+
+@pytest.fixture(params=ALL, ids=lambda kind: kind.__name__)
+def any_mapper(request: pytest.FixtureRequest) -> type[Mapper]:
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(params=PROCESS, ids=lambda kind: kind.__name__)
+def process_mapper(request: pytest.FixtureRequest) -> type[Mapper]:
+    return request.param  # type: ignore[no-any-return]
