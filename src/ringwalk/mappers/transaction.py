@@ -25,7 +25,6 @@ from ringwalk.workers.pool import Pool
 # A belt, not the mechanism: how long a lost hint, or a worker stopped between its commit and its
 # wake-up, can go unnoticed. Costs one look at the board a second while a map runs.
 HEARTBEAT_S = 1.0
-_MOST_EARLY_DEATHS = 3
 _KILL_TIMEOUT_S = 10.0
 
 TASK = np.dtype(
@@ -80,7 +79,6 @@ class Transaction:
         self._seen = bytearray(count)
         self._held: list[int] = []  # blocks of the parent's heap that the map's inputs lie in
         self._timed_out: set[int] = set()
-        self._early_deaths: dict[int, int] = {}
         self._fresh: list[int] | None = None
         self._stopping = False
 
@@ -149,9 +147,10 @@ class Transaction:
         Returns the walkers that became final since the last call, with any_ only.
         """
         self._fresh = [] if any_ else None
+        # Counted before looking: what finishes in between is then seen twice, not missed.
+        done = self._board.done()
         self._collect()
         while self.open and not self._fresh:
-            done = self._board.done()
             if self._board.sleep(any_, done if any_ else done + self.open):
                 try:
                     deaths = self._pool.crew.wait(self._next_look())
@@ -159,6 +158,7 @@ class Transaction:
                     self._board.awake()
             else:
                 deaths = self._pool.crew.wait(0)
+            done = self._board.done()
             self._collect()
             for death in deaths:
                 self._mourn(death)
@@ -240,13 +240,6 @@ class Transaction:
         self._collect()
         if not self.open or self._stopping:
             return
-        early = self._early_deaths.get(death.slot, 0) + 1 if not (claimed or death.was_ready) else 0
-        self._early_deaths[death.slot] = early
-        if early >= _MOST_EARLY_DEATHS:
-            raise RingwalkError(
-                f"worker {death.slot} died {early} times before it could take a task "
-                f"({death.end}); see its output for the reason"
-            )
         self._pool.crew.restart(death.slot)
 
     def _may_retry(self, task: int) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from typing import NoReturn
 
 from threadpoolctl import ThreadpoolController
@@ -21,6 +22,12 @@ _THREAD_VARIABLES = (
     "BLIS_NUM_THREADS",
     "NUMEXPR_NUM_THREADS",
 )
+
+# Between making a leash (see lanes and persistent) and closing the parent's write end, no other
+# thread may fork here: its child would inherit the end and keep the leash taut.
+FORKING = threading.Lock()
+# The child is forked with the lock taken; a mapper made inside its tasks wants it free.
+os.register_at_fork(after_in_child=FORKING._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 def flush_streams() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ringwalk.errors import WorkerInitError
 from ringwalk.workers.job import Job
 
 
@@ -36,6 +37,28 @@ class Death:
             return f"signal {self.signal} ({signal.Signals(self.signal).name})"
         except ValueError:  # a real-time signal has no name
             return f"signal {self.signal}"
+
+
+class EarlyDeaths:
+    """Tells a process that cannot start from one that was killed while it did."""
+
+    MOST = 3
+    # Sent from outside, by a user or for want of memory: the next one may well live.
+    MOST_KILLED = 20
+
+    def __init__(self) -> None:
+        self._counts: dict[str, int] = {}
+
+    def note(self, who: str, death: Death) -> None:
+        """Count deaths before a first task in a row; WorkerInitError when there are too many."""
+        count = 0 if death.was_ready else self._counts.get(who, 0) + 1
+        self._counts[who] = count
+        most = self.MOST_KILLED if death.signal == signal.SIGKILL else self.MOST
+        if count >= most:
+            raise WorkerInitError(
+                f"{who} died {count} times before it could take a task, last with {death.end}; "
+                "run worker_init by itself to see why"
+            )
 
 
 class Crew(Protocol):

@@ -23,7 +23,6 @@ import os
 import select
 import signal
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -35,6 +34,7 @@ from ringwalk._core.process import die_with_parent, fork
 from ringwalk.errors import RingwalkError, WorkerInitError
 from ringwalk.memory import WalkerBlock
 from ringwalk.workers.bootstrap import (
+    FORKING,
     exit_code,
     flush_streams,
     leave,
@@ -43,7 +43,7 @@ from ringwalk.workers.bootstrap import (
     prefer_as_victim,
     reset_signals,
 )
-from ringwalk.workers.crew import Death
+from ringwalk.workers.crew import Death, EarlyDeaths
 from ringwalk.workers.cuda_guard import check_fork_safe
 from ringwalk.workers.job import Job, make_call
 from ringwalk.workers.loop import Publisher, run_task
@@ -53,12 +53,6 @@ from ringwalk.workers.streams import part_from_parent
 
 START_TIMEOUT_S = 30.0
 _GONE_TIMEOUT_S = 10.0
-
-# Between making a leash and closing the parent's write end, no other lane may be forked: it would
-# inherit the end and keep the leash taut.
-_FORKING = threading.Lock()
-# A lane is forked with the lock taken; a mapper made inside its tasks wants it free.
-os.register_at_fork(after_in_child=_FORKING._at_fork_reinit)  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +72,7 @@ class LaneCrew:
         self._lanes: dict[int, _Lane] = {}  # slot -> lane
         self._slots_by_fd: dict[int, int] = {}
         self._job: Job | None = None
+        self._early_deaths = EarlyDeaths()
         self._held: list[Any] = []
         self._poll = select.poll()
         self._poll.register(space.wake_fd, select.POLLIN)
@@ -96,7 +91,7 @@ class LaneCrew:
         board.set_child_status(slot, None)
         check_fork_safe()
         parent = os.getpid()
-        with _FORKING:
+        with FORKING:
             leash, theirs = os.pipe2(os.O_CLOEXEC)
             flush_streams()
             try:
@@ -123,6 +118,8 @@ class LaneCrew:
             else:
                 deaths.append(self._bury(self._slots_by_fd[fd]))
         self._check_started()
+        for death in deaths:
+            self._early_deaths.note(f"lane {death.slot}", death)
         return deaths
 
     def _check_started(self) -> None:

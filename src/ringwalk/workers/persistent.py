@@ -20,9 +20,9 @@ import cloudpickle
 from ringwalk._core.arena import Arena
 from ringwalk._core.heap import hold_all, unhold_all
 from ringwalk._core.process import fork
-from ringwalk.errors import CudaInParentError, WorkerInitError
-from ringwalk.workers.bootstrap import flush_streams
-from ringwalk.workers.crew import Death
+from ringwalk.errors import CudaInParentError, RingwalkError, WorkerInitError
+from ringwalk.workers.bootstrap import FORKING, flush_streams
+from ringwalk.workers.crew import Death, EarlyDeaths
 from ringwalk.workers.cuda_guard import check_fork_safe
 from ringwalk.workers.failure import Failure
 from ringwalk.workers.job import Job
@@ -64,6 +64,7 @@ class PersistentCrew:
         self._statuses: dict[int, int] = {}  # slot -> wait status, told by the template
         self._starting: set[int] = set()  # asked for, no pidfd yet
         self._ready: set[int] = set()
+        self._early_deaths = EarlyDeaths()
         self._poll = select.poll()
         self._poll.register(space.wake_fd, select.POLLIN)
         self._slots_by_fd: dict[int, int] = {}
@@ -82,7 +83,6 @@ class PersistentCrew:
         while len(self._ready) < self._setup.num_workers:
             left = deadline - time.monotonic()
             if left <= 0:
-                self.close()
                 raise WorkerInitError(
                     f"{self._setup.num_workers - len(self._ready)} of {self._setup.num_workers} "
                     f"workers did not start within {START_TIMEOUT_S:g} s. If the parent runs "
@@ -91,38 +91,42 @@ class PersistentCrew:
                 )
             for death in self.wait(left):
                 self._space.forget(death.slot)
-                if not death.was_ready:
-                    self.close()
-                    raise WorkerInitError(
-                        f"worker {death.slot} died before its first task ({death.end}); "
-                        "run worker_init by itself to see why"
-                    )
                 self.restart(death.slot)
 
     def restart(self, slot: int) -> None:
         if self._template is None:
-            self._start_template()
+            self._start_template()  # which starts a worker for every slot
             self._starting = set(range(self._setup.num_workers))
         elif slot not in self._starting:
-            send(self._template.control, Message(Kind.SPAWN, slot))
             self._starting.add(slot)
+            # A template that is gone takes what it was asked for along: see _lose_template.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                send(self._template.control, Message(Kind.SPAWN, slot))
 
     def _start_template(self) -> None:
         ours, theirs = pair()
+        leash, held = os.pipe2(os.O_CLOEXEC)
         try:
             start = _fork_template if self._start_method == "fork" else _spawn_template
             ends = Ends(
                 os.getpid(),
                 self._space.arena.fileno(),
                 self._space.wake_fd,
+                held,
                 theirs,
                 tuple(end for _, end in self._channels),
             )
-            self._template = start(
-                self._setup, self._space, ends, self._spin_ns, ours, self._start_method
-            )
+            with FORKING:
+                try:
+                    self._template = start(
+                        self._setup, self._space, ends, self._spin_ns, ours, self._start_method
+                    )
+                finally:
+                    os.close(held)
+            self._template.leash = leash
         except BaseException:
             ours.close()
+            os.close(leash)
             raise
         finally:
             theirs.close()
@@ -142,7 +146,9 @@ class PersistentCrew:
             elif fd in self._slots_by_fd:
                 self._serve_channel(self._slots_by_fd[fd])
             else:
-                deaths += self._bury(fd)
+                for death in self._bury(fd):
+                    self._early_deaths.note(f"worker {death.slot}", death)
+                    deaths.append(death)
         return deaths
 
     def _hear_template(self) -> None:
@@ -157,7 +163,7 @@ class PersistentCrew:
             self._statuses[message.first] = message.second
         elif message.kind == Kind.REFUSED:
             reason = message.body.decode(errors="replace")
-            self.close()
+            self._starting.discard(message.first)
             kind = CudaInParentError if "CUDA" in reason else WorkerInitError
             raise kind(f"the template process could not fork worker {message.first}: {reason}")
 
@@ -172,18 +178,22 @@ class PersistentCrew:
         if message is None:
             return
         if message.kind == Kind.READY:
-            self._ready.add(slot)
+            self._welcome(slot)
         elif message.kind == Kind.WANT:
             answer = Message(Kind.HAVE, message.first, fd=self._find_block(message.first))
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 send(channel, answer)  # a worker that died meanwhile is buried by its pidfd
         elif message.kind == Kind.INIT_FAILED:
             failure: Failure = pickle.loads(message.body)
-            self.close()
             cause = failure.to_error(slot).__cause__
             raise WorkerInitError(
                 f"worker_init raised in worker {slot}: {failure.type_name}: {failure.text}"
             ) from cause
+
+    def _welcome(self, slot: int) -> None:
+        self._ready.add(slot)
+        if self._template is not None:
+            self._template.worked = True
 
     def _bury(self, pidfd: int) -> list[Death]:
         slot = next((slot for slot, fd in self._pidfds.items() if fd == pidfd), None)
@@ -213,22 +223,36 @@ class PersistentCrew:
         for end in self._channels[slot]:
             while (message := receive(end, wait=False)) is not None:
                 if message.kind == Kind.READY:
-                    self._ready.add(slot)
+                    self._welcome(slot)
                 if message.fd is not None:
                     os.close(message.fd)
 
     def _lose_template(self) -> list[Death]:
         """The template died: the kernel kills its workers, and the next ``fill`` makes another."""
         assert self._template is not None
+        death = Death(-1, None, signal.SIGKILL, was_ready=self._template.worked)
+        self._early_deaths.note("the template process", death)
         while (message := receive(self._template.control, wait=False)) is not None:
             if message.kind == Kind.SPAWNED and message.fd is not None:
                 self._hire(message.first, message.fd)
+        # The kernel kills its workers, also one that it had no time to tell us of. A successor in
+        # the same slot must not start before: both would write to one heap.
+        if not _readable(self._template.leash, time.monotonic() + _CLOSE_TIMEOUT_S):
+            raise RingwalkError(
+                "the template process died, but a worker of it, or a process that a segment "
+                "forked, lives on and may write to its tasks' memory: a segment must not leave "
+                "forked processes behind (started programs are fine)"
+            )
         self._forget_template()
         deaths = []
-        for slot, pidfd in list(self._pidfds.items()):
-            signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-            _readable(pidfd, time.monotonic() + _CLOSE_TIMEOUT_S)
-            deaths += self._bury(self._pidfds[slot])
+        for pidfd in list(self._pidfds.values()):
+            deaths += self._bury(pidfd)
+        # Workers it was to start, or started without being able to tell us: the kernel kills them.
+        for slot in self._starting:
+            self._drain(slot)
+            self._ready.discard(slot)
+            deaths.append(Death(slot, None, signal.SIGKILL, was_ready=False))
+        self._starting = set()
         return deaths
 
     def _forget_template(self) -> None:
@@ -241,7 +265,8 @@ class PersistentCrew:
 
     def kill(self, slot: int) -> None:
         if slot in self._pidfds:
-            signal.pidfd_send_signal(self._pidfds[slot], signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # dead already: wait() tells
+                signal.pidfd_send_signal(self._pidfds[slot], signal.SIGKILL)
 
     def dismiss(self) -> None:
         """Persistent workers stay."""
@@ -288,6 +313,8 @@ class _Template:
     ) -> None:
         self.pidfd = pidfd
         self.control = control
+        self.worked = False  # a worker of it became ready
+        self.leash = -1  # readable when the template and all its workers are dead
         self._wait = wait
         # A forked template may use, in the segment function's closure, views that it inherited.
         self._held = hold_all()
@@ -300,6 +327,7 @@ class _Template:
 
     def release(self) -> None:
         os.close(self.pidfd)
+        os.close(self.leash)
         self.control.close()
         held, self._held = self._held, []
         unhold_all(held)
@@ -361,6 +389,7 @@ class _SpawnedTemplate:
             "parent_pid": ends.parent_pid,
             "arena": DupFd(ends.arena),
             "wake": DupFd(ends.wake),
+            "leash": DupFd(ends.leash),
             "control": DupFd(ends.control.fileno()),
             "workers": [DupFd(end.fileno()) for end in ends.workers],
             "spin_ns": self._spin_ns,
@@ -371,6 +400,7 @@ class _SpawnedTemplate:
             state["parent_pid"],
             state["arena"].detach(),
             state["wake"].detach(),
+            state["leash"].detach(),
             socket.socket(fileno=state["control"].detach()),
             tuple(socket.socket(fileno=end.detach()) for end in state["workers"]),
         )

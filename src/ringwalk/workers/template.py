@@ -55,6 +55,7 @@ class Ends:
     parent_pid: int
     arena: int
     wake: int
+    leash: int  # held open by the template and its workers, for the parent to see their end
     control: socket.socket
     workers: tuple[socket.socket, ...]
 
