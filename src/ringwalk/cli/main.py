@@ -1,0 +1,74 @@
+"""The command line: one subparser a subcommand, each naming the function that runs it.
+
+Exit status: 0 all is well, 1 a check failed, 2 the arguments were refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+
+from ringwalk import __version__
+from ringwalk.demo import CYCLES, SEED, WALKERS, Settings, demo
+from ringwalk.errors import ConfigError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``ringwalk`` with these arguments, the process's own by default; return its status."""
+    options = build_parser().parse_args(arguments)
+    run: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return run(options)
+    except ConfigError as error:
+        print(f"ringwalk: {error}", file=sys.stderr)
+        return 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Put the command line together."""
+    parser = argparse.ArgumentParser(
+        prog="ringwalk",
+        description="Shared-memory ensemble mapper: runs the segments of many walkers in parallel.",
+    )
+    parser.add_argument("--version", action="version", version=f"ringwalk {__version__}")
+    subcommands = parser.add_subparsers(title="subcommands", required=True, metavar="COMMAND")
+    _add_demo(
+        subcommands.add_parser(
+            "demo",
+            help="run a weighted ensemble, check its answer, time the mappers",
+            description="Let weighted-ensemble walkers climb out of the deepest well of the "
+            "Müller-Brown potential, check the free energy against the exact integral and the "
+            "total weight against 1, and time the mappers. Exits with 1 if a check fails.",
+        )
+    )
+    return parser
+
+
+def _add_demo(parser: argparse.ArgumentParser) -> None:
+    for name, default, meaning in (
+        ("walkers", WALKERS, "walkers in the ensemble"),
+        ("cycles", CYCLES, "cycles of run, split and merge"),
+        ("workers", None, "worker processes, by default one a usable core"),
+        ("seed", SEED, "seed of all random streams"),
+    ):
+        shown = meaning if default is None else f"{meaning} (default: %(default)s)"
+        parser.add_argument(f"--{name}", type=int, metavar="N", default=default, help=shown)
+    parser.add_argument(
+        "--no-comparison",
+        dest="comparison",
+        action="store_false",
+        help="leave out the closing table of timings",
+    )
+    parser.set_defaults(run=_run_demo)
+
+
+def _run_demo(options: argparse.Namespace) -> int:
+    settings = Settings(
+        walkers=options.walkers,
+        cycles=options.cycles,
+        workers=options.workers,
+        seed=options.seed,
+        comparison=options.comparison,
+    )
+    return 0 if demo(settings) else 1
