@@ -37,6 +37,7 @@ SOURCES = {
     "board": ["board", "ring", "eventcount", "futex"],
     "heap": ["heap", "arena"],
     "process": ["process"],
+    "rows": [],
 }
 
 EXTENSIONS = [

@@ -232,6 +232,69 @@ def test_fork_unseen_by_the_hooks_is_told_by_the_open_driver_file(
     assert run(IMPORT_GUARD + dedent(code), libcuda, tmp_path) == expected
 
 
+MAPPERS = """
+        from ringwalk import TaskMapper, WorkerMapper
+
+        def driver_here(k):
+            # cuDeviceGetCount answers 0 only where this very process called cuInit.
+            return ctypes.CDLL(sys.argv[1]).cuDeviceGetCount(ctypes.byref(ctypes.c_int()))
+
+        def worker(method="fork"):
+            with WorkerMapper(driver_here, num_workers=2, start_method=method) as mapper:
+                return mapper.map([0, 1])
+
+        def task():
+            with TaskMapper(driver_here, num_workers=2) as mapper:
+                return mapper.map([0, 1])
+"""
+
+
+def test_mappers_refuse_to_fork_an_initialised_parent(libcuda: Path) -> None:
+    code = f"""
+        {MAPPERS}
+        clean = [worker(), task()]
+        ctypes.CDLL(sys.argv[1]).cuInit(0)
+        answer = [clean, verdict(worker), verdict(task), worker("spawn")]
+    """
+    clean, forked, tasks, spawned = run(dedent(code), libcuda)
+    assert clean == [[3, 3], [3, 3]]
+    for kind, text in (forked, tasks):
+        assert kind == "CudaInParentError"
+        assert "spawn" in text
+    assert spawned == [3, 3]
+
+
+def test_a_respawn_comes_from_the_clean_template(libcuda: Path) -> None:
+    """CUDA that starts in the parent after init does no harm: the parent is not forked again."""
+    code = f"""
+        {MAPPERS}
+        import signal
+        with WorkerMapper(lambda k: [driver_here(k), os.getpid()], num_workers=1) as mapper:
+            ((_, first),) = mapper.map([0])
+            ctypes.CDLL(sys.argv[1]).cuInit(0)
+            os.kill(first, signal.SIGKILL)
+            ((answered, second),) = mapper.map([0])
+            answer = [answered, first != second]
+    """
+    assert run(dedent(code), libcuda) == [3, True]
+
+
+def test_a_template_in_which_cuda_started_is_not_forked(libcuda: Path) -> None:
+    """The template runs no segment, but unpickling a spawned one's function may import anything."""
+    code = f"""
+        {MAPPERS}
+        class StartsCuda:
+            def __reduce__(self):
+                return (eval, (f"__import__('ctypes').CDLL({{sys.argv[1]!r}}).cuInit(0)",))
+        starts = StartsCuda()
+        mapper = WorkerMapper(lambda k: starts, num_workers=1, start_method="spawn")
+        answer = verdict(mapper.init)
+    """
+    kind, text = run(dedent(code), libcuda)
+    assert kind == "CudaInParentError"
+    assert "template process" in text
+
+
 INITIALISE = {
     "driver": "assert ctypes.CDLL('libcuda.so.1').cuInit(0) == 0",
     "torch": "import torch; torch.cuda.init()",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
+import pickle
 import threading
 from typing import Any
 
@@ -431,3 +433,26 @@ def test_a_mapper_inside_a_segment(any_mapper: type[Mapper]) -> None:
 
     with any_mapper(nested, num_workers=2) as mapper:
         assert mapper.map([10, 20]) == [[11, 12], [21, 22]]
+
+
+def test_a_mapper_travels_until_it_runs(any_mapper: type[Mapper]) -> None:
+    mapper = any_mapper(max, num_workers=2, seed=None, attributes={"platform": "CPU"})
+    for copied in (copy.deepcopy(mapper), pickle.loads(pickle.dumps(mapper))):
+        assert copied.num_workers == 2
+        assert copied.attributes == {"platform": "CPU"}
+        with copied:
+            assert copied.map([1], [2]) == [2]
+    with mapper:
+        with pytest.raises(TypeError, match="cleanup"):
+            pickle.dumps(mapper)
+        with pytest.raises(TypeError, match="cleanup"):
+            copy.deepcopy(mapper)
+
+
+def test_a_closed_block_is_refused(any_mapper: type[Mapper]) -> None:
+    block = block_of(2)
+    block.close()
+    with any_mapper(advance, num_workers=1) as mapper:
+        with pytest.raises(ClosedError):
+            mapper.map(block, [1.0, 1.0])
+        assert mapper.map(block_of(1), [1.0]) == [0]

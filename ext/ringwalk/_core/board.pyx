@@ -145,6 +145,17 @@ cdef class Board:
             raise IndexError(f"task {index} of a board for {self.c.capacity}")
         return &self.c.tasks[index]
 
+    cdef int span(self, uint32_t first, uint32_t count) except -1:
+        if first > self.c.capacity or count > self.c.capacity - first:
+            raise IndexError(f"tasks {first} to {<uint64_t>first + count} of a board for "
+                             f"{self.c.capacity}")
+        return 0
+
+    cdef int as_worker(self) except -1:
+        if self.worker < 0:
+            raise RuntimeError("this handle is the parent's: only a worker takes and commits tasks")
+        return 0
+
     cdef rw_slot *slot(self, uint32_t worker) except NULL:
         if worker >= self.c.slot_count:
             raise IndexError(f"worker {worker} of a board with {self.c.slot_count} slots")
@@ -160,8 +171,7 @@ cdef class Board:
     def arm_range(self, uint32_t first, uint32_t count, uint32_t epoch):
         """Make tasks ready that carry no payload of their own."""
         cdef uint32_t i
-        if count:
-            self.task(first + count - 1)
+        self.span(first, count)
         for i in range(first, first + count):
             rw_board_arm(&self.c, i, epoch, 0, 0)
 
@@ -174,13 +184,19 @@ cdef class Board:
         Returns how many the ring took; the caller sized it to take all.
         """
         cdef uint64_t count = len(tasks), pushed = 0, i = 0
+        cdef uint32_t first
         cdef uint64_t *cells = <uint64_t *>malloc(max(count, 1) * sizeof(uint64_t))
         if cells == NULL:
             raise MemoryError(f"no memory for {count} task numbers")
         try:
-            for task in tasks:
-                cells[i] = <uint64_t>epoch << 32 | <uint32_t>task
-                i += 1
+            if type(tasks) is range and tasks.step == 1:
+                first = tasks.start
+                for i in range(count):
+                    cells[i] = <uint64_t>epoch << 32 | <uint32_t>(first + i)
+            else:
+                for task in tasks:
+                    cells[i] = <uint64_t>epoch << 32 | <uint32_t>task
+                    i += 1
             with nogil:
                 check(rw_ring_push(&self.ring.c, cells, count, &pushed))
                 rw_eventcount_notify(&self.c.words.work, <uint32_t>pushed)
@@ -295,8 +311,7 @@ cdef class Board:
 
     def snapshot(self, uint32_t first, uint32_t count):
         """A copy of the raw records of tasks [first, first + count), 64 bytes each."""
-        if count:
-            self.task(first + count - 1)
+        self.span(first, count)
         return PyBytes_FromStringAndSize(<char *>&self.c.tasks[first], count * sizeof(rw_task))
 
     # --- slots -------------------------------------------------------------------------------
@@ -324,6 +339,7 @@ cdef class Board:
         """
         cdef uint32_t task = 0
         cdef int status
+        self.as_worker()
         while True:
             with nogil:
                 status = rw_board_wait(&self.c, &self.ring.c, self.worker, spin_ns, &task)
@@ -375,12 +391,14 @@ cdef class Board:
             value = <uint64_t>integer
         else:
             return False
+        self.as_worker()
         self.task(task)
         rw_board_commit(&self.c, task, self.worker, RW_TASK_DONE, kind, value, 0)
         return True
 
     def commit(self, uint32_t task, bint failed, uint64_t block, uint64_t length):
         """Commit a payload that lies in a block of this worker's heap."""
+        self.as_worker()
         self.task(task)
         rw_board_commit(&self.c, task, self.worker, RW_TASK_FAILED if failed else RW_TASK_DONE,
                         RW_RESULT_PAYLOAD, block, length)

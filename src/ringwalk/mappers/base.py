@@ -106,6 +106,7 @@ class Mapper(ABC):
         self._setup: Setup | None = None
         self._cycle = 0
         self._times: SegmentTimes = {}
+        self._returned: list[int] = []  # walkers whose segment returned its own row
         self._lock = threading.Lock()
         self._mapping_thread: int | None = None
         self._owner = os.getpid()
@@ -179,6 +180,7 @@ class Mapper(ABC):
         """
         with self._mapping() as setup:
             arguments = Arguments.of(args, kwargs)
+            self._returned = []
             results: list[Any] = [None] * arguments.count
             for _ in self._run(setup, arguments, results, each=False):
                 pass
@@ -195,6 +197,7 @@ class Mapper(ABC):
         """
         with self._mapping() as setup:
             arguments = Arguments.of(args, kwargs)
+            self._returned = []
             results: list[Any] = [None] * arguments.count
             for walker in self._run(setup, arguments, results, each=True):
                 result = results[walker]
@@ -209,9 +212,9 @@ class Mapper(ABC):
         for block in arguments.blocks:
             block.swap()
         columns = [*arguments.positional, *arguments.named.values()]
-        for walker, result in enumerate(results):
-            if type(result) is Returned:
-                results[walker] = columns[result.column].block[walker]  # type: ignore[union-attr]
+        for walker in self._returned:
+            block = columns[results[walker].column].block
+            results[walker] = block[walker]
         self._cycle += 1
 
     @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from ringwalk.workers.plan import CAPACITY
 from ringwalk.workers.pool import Pool
 from ringwalk.workers.setup import Setup
 
+Records = np.ndarray[Any, np.dtype[Any]]
+
 
 class ProcessMapper(Mapper):
     """A mapper whose segments run in other processes."""
@@ -24,7 +26,13 @@ class ProcessMapper(Mapper):
     supports_retries = True
 
     _pool: Pool | None = None
+    _records: Sequence[Records] = ()
     _finalizer: weakref.finalize[..., ProcessMapper] | None = None
+
+    @property
+    def worker_segment_times(self) -> SegmentTimes:
+        """Worker index -> seconds of each segment that it ran in the last map."""
+        return segment_times(self.num_workers or 0, self._records)
 
     def _attach(self, pool: Pool) -> None:
         self._pool = pool
@@ -43,7 +51,7 @@ class ProcessMapper(Mapper):
         pool = self._pool
         if pool is None or pool.closed:
             raise ClosedError("the mapper's workers are gone; call cleanup() and init() again")
-        self._records: list[Any] = []
+        self._records = []
         done: dict[int, Any] = {}
         errors: dict[int, MapError] = {}
         for first in range(0, arguments.count, CAPACITY):
@@ -61,12 +69,12 @@ class ProcessMapper(Mapper):
                 self._give_up(pool, wave)
                 raise
             self._records.append(wave.records())
+            self._returned += wave.returned
             if wave.errors or errors:
                 done.update(wave.outcome())
                 errors.update(wave.errors)
                 if self._options.on_error == "stop":
                     break
-        self._times = segment_times(setup.num_workers, self._records)
         if errors:
             done.update(
                 (walker, results[walker])
@@ -101,7 +109,7 @@ class ProcessMapper(Mapper):
             raise
 
 
-def segment_times(workers: int, waves: list[np.ndarray[Any, np.dtype[Any]]]) -> SegmentTimes:
+def segment_times(workers: int, waves: Sequence[Records]) -> SegmentTimes:
     """Worker index -> seconds of each finished segment, in order of walker."""
     times: SegmentTimes = {worker: [] for worker in range(workers)}
     for records in waves:

@@ -21,7 +21,7 @@ from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.base import Mapper, raise_first
 from ringwalk.memory import WalkerBlock
 from ringwalk.workers.devices import device_for
-from ringwalk.workers.job import Getter, Job, make_call, mark_returned
+from ringwalk.workers.job import Getter, Job, Returned, make_call, mark_returned
 from ringwalk.workers.setup import Setup, offered_names
 from ringwalk.workers.worker import Worker
 
@@ -98,6 +98,8 @@ class SerialMapper(Mapper):
                 errors[walker] = attempt.error
             else:
                 results[walker] = done[walker] = attempt.result
+                if isinstance(attempt.result, Returned):
+                    self._returned.append(walker)
             if progress is not None:
                 progress(walker + 1, arguments.count)
             if errors and self._options.on_error == "stop":
@@ -159,6 +161,8 @@ class ThreadMapper(Mapper):
                         errors[outcome.walker] = outcome.error
                         continue
                     results[outcome.walker] = done[outcome.walker] = outcome.result
+                    if isinstance(outcome.result, Returned):
+                        self._returned.append(outcome.walker)
                     if each:
                         yield outcome.walker
                 if progress is not None:

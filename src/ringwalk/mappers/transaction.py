@@ -18,7 +18,7 @@ from ringwalk.mappers.options import Options
 from ringwalk.mappers.wire import Wire
 from ringwalk.workers.crew import Death
 from ringwalk.workers.failure import Failure
-from ringwalk.workers.job import Job
+from ringwalk.workers.job import Job, Returned
 from ringwalk.workers.persistent import PersistentCrew
 from ringwalk.workers.pool import Pool
 
@@ -49,6 +49,7 @@ class Transaction:
         first: walker index of the wave's first task.
         results: one element a walker; None where there is none (yet).
         errors: walker -> its error.
+        returned: walkers whose segment returned the row it was given.
         finished: number of walkers that are done or failed.
     """
 
@@ -65,6 +66,7 @@ class Transaction:
         pool.epoch += 1
         self.results: list[Any] = [None] * count
         self.errors: dict[int, MapError] = {}
+        self.returned: list[int] = []
         self.finished = 0
         self._pool = pool
         self._board = pool.space.board
@@ -223,6 +225,8 @@ class Transaction:
                 self.errors[walker] = value.to_error(walker)
             else:
                 self.results[task] = value
+                if isinstance(value, Returned):
+                    self.returned.append(walker)
         for index, given in handed:
             self._pool.space.heaps[index].release_for(given, worker + 1)
 

@@ -58,7 +58,7 @@ class Rows:
     block: WalkerBlock
 
     def getter(self, sources: Sources, first: int) -> Getter:
-        begin = self.block.begin
+        begin = self.block.beginner()
         return begin if first == 0 else lambda task: begin(first + task)
 
 

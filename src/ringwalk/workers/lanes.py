@@ -45,7 +45,7 @@ from ringwalk.workers.bootstrap import (
 )
 from ringwalk.workers.crew import Death, EarlyDeaths
 from ringwalk.workers.cuda_guard import check_fork_safe
-from ringwalk.workers.job import Job, make_call
+from ringwalk.workers.job import Getter, Job, make_call
 from ringwalk.workers.loop import Publisher, run_task
 from ringwalk.workers.plan import Workspace
 from ringwalk.workers.setup import Setup
@@ -209,6 +209,10 @@ def run_lane(setup: Setup, inherited: Workspace, job: Job, slot: int, parent: in
         space = Workspace(inherited.plan, inherited.arena, inherited.wake_fd, slot)
         board, heap = space.board, space.codec.own
         publish = Publisher(space)
+        # What a child need not make itself, it need not copy pages for. A context it must make.
+        call = None
+        if setup.worker_init is None:
+            call = make_call(setup, make_worker(setup, slot), job, _Inherited())
         gc.disable()
         gc.freeze()  # a collection in a child would copy every page that it marks
         board.set_phase(slot, SLOT_READY)
@@ -223,7 +227,7 @@ def run_lane(setup: Setup, inherited: Workspace, job: Job, slot: int, parent: in
                 continue
             if pid == 0:
                 gc.enable()
-                run_child(setup, publish, job, task, slot, lane)
+                run_child(setup, publish, job, task, slot, lane, call)
             _, status = os.waitpid(pid, 0)
             heap.refresh()
             if board.state(task)[0] == RUNNING:
@@ -237,7 +241,13 @@ def run_lane(setup: Setup, inherited: Workspace, job: Job, slot: int, parent: in
 
 
 def run_child(
-    setup: Setup, publish: Publisher, job: Job, task: int, slot: int, lane: int
+    setup: Setup,
+    publish: Publisher,
+    job: Job,
+    task: int,
+    slot: int,
+    lane: int,
+    call: Getter | None,
 ) -> NoReturn:
     """A task process's whole life: one segment."""
     code = 1
@@ -245,8 +255,8 @@ def run_child(
         if not die_with_parent(lane):
             leave(code)
         try:
-            worker = make_worker(setup, slot)
-            call = make_call(setup, worker, job, _Inherited())
+            if call is None:
+                call = make_call(setup, make_worker(setup, slot), job, _Inherited())
         except Exception as error:  # worker_init is user code
             publish.failure(task, error, "start")
         else:
