@@ -28,6 +28,8 @@ def _segfault() -> None:
 
 def _overflow_the_stack() -> None:
     # Through C at each level: Python's own frames live on the heap and would take all memory.
+    # With a small stack: from Python 3.12 on, recursion through C is limited, too.
+    resource.setrlimit(resource.RLIMIT_STACK, (1 << 18, resource.RLIM_INFINITY))
     sys.setrecursionlimit(10**9)
     deeper = ctypes.CFUNCTYPE(ctypes.c_int)(lambda: deeper())
     deeper()

@@ -7,12 +7,12 @@ _Row = TypeVar("_Row")
 
 @final
 class RowMover(Generic[_Row]):
-    def __init__(
-        self,
+    def __new__(
+        cls,
         front: npt.NDArray[Any],
         back: npt.NDArray[Any],
         stride: int,
         make: Callable[[Any, int], _Row],
         columns: Any,
-    ) -> None: ...
+    ) -> RowMover[_Row]: ...
     def __call__(self, index: int) -> _Row: ...

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from typing import NoReturn
 
 from threadpoolctl import ThreadpoolController
@@ -23,11 +24,26 @@ _THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 
-# Between making a leash (see lanes and persistent) and closing the parent's write end, no other
-# thread may fork here: its child would inherit the end and keep the leash taut.
-FORKING = threading.Lock()
+_FORKING = threading.Lock()
 # The child is forked with the lock taken; a mapper made inside its tasks wants it free.
-os.register_at_fork(after_in_child=FORKING._at_fork_reinit)  # type: ignore[attr-defined]
+os.register_at_fork(after_in_child=_FORKING._at_fork_reinit)  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def forking() -> Iterator[None]:
+    """Around a fork and what must be done before anything else can happen.
+
+    Between making a leash (see lanes and persistent) and closing the parent's write end, no other
+    thread may fork here: its child would inherit the end and keep the leash taut. And a Ctrl-C
+    waits until the new process is on record, lest nobody know of it. The child must not leave the
+    block; ``reset_signals`` lets signals through in it.
+    """
+    with _FORKING:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+        try:
+            yield
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def flush_streams() -> None:

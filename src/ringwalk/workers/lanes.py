@@ -34,9 +34,9 @@ from ringwalk._core.process import die_with_parent, fork
 from ringwalk.errors import RingwalkError, WorkerInitError
 from ringwalk.memory import WalkerBlock
 from ringwalk.workers.bootstrap import (
-    FORKING,
     exit_code,
     flush_streams,
+    forking,
     leave,
     limit_threads,
     make_worker,
@@ -91,7 +91,7 @@ class LaneCrew:
         board.set_child_status(slot, None)
         check_fork_safe()
         parent = os.getpid()
-        with FORKING:
+        with forking():
             leash, theirs = os.pipe2(os.O_CLOEXEC)
             flush_streams()
             try:
@@ -104,10 +104,10 @@ class LaneCrew:
                 os.close(leash)
                 run_lane(self._setup, self._space, self._job, slot, parent)
             os.close(theirs)
-        pidfd = os.pidfd_open(pid)
-        self._lanes[slot] = _Lane(pid, pidfd, leash, time.monotonic())
-        self._slots_by_fd[pidfd] = slot
-        self._poll.register(pidfd, select.POLLIN)
+            pidfd = os.pidfd_open(pid)
+            self._lanes[slot] = _Lane(pid, pidfd, leash, time.monotonic())
+            self._slots_by_fd[pidfd] = slot
+            self._poll.register(pidfd, select.POLLIN)
 
     def wait(self, timeout: float | None) -> Sequence[Death]:
         deaths = []

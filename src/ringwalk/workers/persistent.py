@@ -21,7 +21,7 @@ from ringwalk._core.arena import Arena
 from ringwalk._core.heap import hold_all, unhold_all
 from ringwalk._core.process import fork
 from ringwalk.errors import CudaInParentError, RingwalkError, WorkerInitError
-from ringwalk.workers.bootstrap import FORKING, flush_streams
+from ringwalk.workers.bootstrap import flush_streams, forking
 from ringwalk.workers.crew import Death, EarlyDeaths
 from ringwalk.workers.cuda_guard import check_fork_safe
 from ringwalk.workers.failure import Failure
@@ -116,7 +116,7 @@ class PersistentCrew:
                 theirs,
                 tuple(end for _, end in self._channels),
             )
-            with FORKING:
+            with forking():
                 try:
                     self._template = start(
                         self._setup, self._space, ends, self._spin_ns, ours, self._start_method
