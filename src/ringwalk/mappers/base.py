@@ -30,7 +30,7 @@ from ringwalk.mappers.options import (
 from ringwalk.memory.codec import Inputs
 from ringwalk.workers.devices import resolve_devices
 from ringwalk.workers.job import Returned
-from ringwalk.workers.setup import SegmentFunc, Setup, WorkerInit
+from ringwalk.workers.setup import SegmentFunc, Setup, WorkerInit, offered_names
 from ringwalk.workers.worker import Worker
 
 SegmentTimes = dict[int, list[float]]
@@ -148,6 +148,7 @@ class Mapper(ABC):
             worker_type=self._worker_type,
             attributes=self._attributes,
             seed=self._seed,
+            offered=offered_names(func),
             inputs=self._inputs,
             threads=threads,
         )

@@ -22,7 +22,7 @@ from ringwalk.mappers.base import Mapper, raise_first
 from ringwalk.memory import WalkerBlock
 from ringwalk.workers.devices import device_for
 from ringwalk.workers.job import Getter, Job, Returned, make_call, mark_returned
-from ringwalk.workers.setup import Setup, offered_names
+from ringwalk.workers.setup import Setup
 from ringwalk.workers.worker import Worker
 
 
@@ -117,7 +117,7 @@ class ThreadMapper(Mapper):
     """
 
     def _start(self, setup: Setup) -> None:
-        if setup.seed is not None and "rng" not in offered_names(setup.segment_func):
+        if setup.seed is not None and "rng" not in setup.offered:
             raise ConfigError(
                 f"seed is {setup.seed}, but threads share np.random and random: let the segment "
                 "function take its stream as a parameter named rng, or use a process mapper"

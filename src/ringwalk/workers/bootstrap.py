@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -72,14 +73,19 @@ def prefer_as_victim() -> None:
 
 
 def limit_threads(threads: int) -> None:
-    """Limit BLAS and OpenMP, those loaded now and those loaded later.
+    """Limit BLAS and OpenMP, those loaded now and those loaded later. For a fresh fork only.
 
-    In the child and not around the fork: OpenBLAS ends its threads before a fork by itself, and
-    to set its limit back in the parent would start them anew, to spin for 80 ms.
+    OpenBLAS has no threads then, and its setter would start some, to spin for 0.1 s of processor
+    time in every lane. Its own variable says the same and starts none; it may only be lowered.
     """
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
-    ThreadpoolController().limit(limits=threads)
+    for library in ThreadpoolController().lib_controllers:
+        if library.internal_api == "openblas" and threads <= (library.get_num_threads() or 0):
+            with contextlib.suppress(ValueError):  # a build that hides the variable
+                ctypes.c_int.in_dll(library.dynlib, "blas_cpu_number").value = threads
+                continue
+        library.set_num_threads(threads)
 
 
 def make_worker(setup: Setup, index: int) -> Worker:

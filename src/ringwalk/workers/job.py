@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ringwalk.memory import Row, WalkerBlock
-from ringwalk.workers.setup import Setup, offered_names
+from ringwalk.workers.setup import Setup
 from ringwalk.workers.streams import seed_globals, stream
 from ringwalk.workers.worker import Worker
 
@@ -114,7 +114,7 @@ class Job:
 def make_call(setup: Setup, worker: Worker, job: Job, sources: Sources) -> Getter:
     """A function that runs the segment of a task and returns its result."""
     func = setup.segment_func
-    offered = offered_names(func) - job.named.keys()
+    offered = setup.offered - job.named.keys()
     constants = {
         name: column.value for name, column in job.named.items() if isinstance(column, Constant)
     }

@@ -28,6 +28,8 @@ class Setup:
     worker_type: type[Worker] = Worker
     attributes: Mapping[str, Any] = field(default_factory=dict)
     seed: int | None = None
+    offered: frozenset[str] = frozenset()
+    """Which of ``device``, ``context`` and ``rng`` the segment function takes."""
     inputs: Inputs = "copy"
     threads: int = 1
     """BLAS/OpenMP threads a worker may use."""

@@ -19,16 +19,9 @@ import numpy.random
 def stream(seed: int | None, cycle: int, walker: int) -> np.random.SeedSequence:
     """The seed sequence of one segment; fresh entropy without a seed."""
     if seed is None:
-        return fresh_entropy()
+        # Not SeedSequence(): that imports secrets and with it OpenSSL, 10 ms in a fresh fork.
+        return np.random.SeedSequence(int.from_bytes(os.urandom(16), "little"))
     return np.random.SeedSequence(seed, spawn_key=(cycle, walker))
-
-
-def fresh_entropy() -> np.random.SeedSequence:
-    """A seed sequence that nobody else has.
-
-    Not ``SeedSequence()``: that imports ``secrets`` and with it OpenSSL, 10 ms in every fresh fork.
-    """
-    return np.random.SeedSequence(int.from_bytes(os.urandom(16), "little"))
 
 
 def seed_globals(sequence: np.random.SeedSequence) -> None:
@@ -43,4 +36,6 @@ def seed_globals(sequence: np.random.SeedSequence) -> None:
 
 def part_from_parent() -> None:
     """Give a forked process streams of its own: it inherited its parent's, as did its siblings."""
-    seed_globals(fresh_entropy())
+    # Not by a SeedSequence: a lane does this before each fork, and what it touches is copied.
+    numpy.random.seed(np.frombuffer(os.urandom(32), np.uint32))
+    random.seed(int.from_bytes(os.urandom(32), "little"))
