@@ -160,6 +160,12 @@ def test_a_returned_row_is_the_caller_s_row(any_mapper: type[Mapper]) -> None:
         assert block["steps"].tolist() == [6, 5, 5]
 
 
+def test_a_returned_row_is_of_its_own_block(any_mapper: type[Mapper]) -> None:
+    with block_of(2) as first, WalkerBlock(2, other="i8") as second:
+        with any_mapper(lambda p, q: q, num_workers=2) as mapper:
+            assert [row.fields for row in mapper.map(first, second)] == [("other",)] * 2
+
+
 def test_two_blocks_in_one_map(any_mapper: type[Mapper]) -> None:
     def copy(source: Row, target: Row) -> None:
         target.weight = source.weight + 1
@@ -268,6 +274,23 @@ def test_map_unordered_raises_at_the_next_element(any_mapper: type[Mapper]) -> N
         with pytest.raises(MapError):
             list(iterator)
         assert mapper.map([4]) == [4]
+
+
+def test_results_name_only_walkers_that_ran(any_mapper: type[Mapper]) -> None:
+    ran: list[int] = []
+
+    def fail_at_1(k: int) -> int:
+        ran.append(k)
+        if k == 1:
+            raise ValueError("one")
+        return k
+
+    with any_mapper(fail_at_1, num_workers=1) as mapper:
+        with pytest.raises(SegmentError) as caught:
+            mapper.map([0, 1, 2, 3])
+        assert caught.value.results[0] == 0
+        assert 1 not in caught.value.results
+        assert all(caught.value.results[k] == k for k in caught.value.completed)
 
 
 def test_progress_counts_up_to_all(any_mapper: type[Mapper]) -> None:
@@ -383,6 +406,8 @@ def test_no_segment_function_is_refused(any_mapper: type[Mapper]) -> None:
         ("seed", "s"),
         ("on_error", "ignore"),
         ("timeout", 0),
+        ("timeout", "5"),
+        ("timeout", float("inf")),
         ("max_retries", -1),
         ("progress", 1),
         ("inputs", "write"),

@@ -14,6 +14,7 @@ import pytest
 from ringwalk import (
     ConfigError,
     Mapper,
+    SerialMapper,
     TaskMapper,
     ThreadMapper,
     WalkerBlock,
@@ -75,6 +76,18 @@ def test_what_worker_init_raises_is_the_cause(method: Any) -> None:
     with pytest.raises(WorkerInitError, match="no context on 3") as caught:
         mapper.init()
     assert isinstance(caught.value.__cause__, OSError)
+
+
+@pytest.mark.parametrize("kind", [SerialMapper, ThreadMapper])
+def test_what_worker_init_raises_in_this_process(kind: type[Mapper]) -> None:
+    def no_context(device: Any) -> None:
+        raise OSError("no context")
+
+    mapper = kind(abs, num_workers=1, worker_init=no_context)
+    for _ in range(3):  # a failure uses no worker up
+        with pytest.raises(WorkerInitError, match="no context") as caught, mapper:
+            mapper.map([1])
+        assert isinstance(caught.value.__cause__, OSError)
 
 
 def test_what_worker_init_raises_in_a_task() -> None:
@@ -203,8 +216,6 @@ def test_without_a_seed_no_two_processes_share_a_stream(process_mapper: type[Map
 
 
 def test_a_serial_map_leaves_the_caller_s_streams_alone() -> None:
-    from ringwalk import SerialMapper
-
     np.random.seed(3)
     random.seed(3)
     expected = draw_globals(0)

@@ -9,7 +9,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ringwalk import Mapper, TaskMapper, TransferError, WorkerMapper
+from ringwalk import (
+    ConfigError,
+    Mapper,
+    SerialMapper,
+    TaskMapper,
+    ThreadMapper,
+    TransferError,
+    WalkerBlock,
+    WorkerMapper,
+)
 from ringwalk._core.heap import HeapView
 
 
@@ -82,23 +91,24 @@ def test_memory_is_free_again_when_the_views_are_gone(process_mapper: type[Mappe
         )
 
 
-def test_copied_inputs_can_be_written_and_stay_the_caller_s(process_mapper: type[Mapper]) -> None:
+def test_copied_inputs_can_be_written_and_stay_the_caller_s(any_mapper: type[Mapper]) -> None:
     def overwrite(a: np.ndarray[Any, Any]) -> float:
         a[:] = 7.0
         return float(a.sum())
 
-    with process_mapper(overwrite, num_workers=2) as mapper:
+    with any_mapper(overwrite, num_workers=2) as mapper:
         small, large = np.zeros(10), big(0)
         assert mapper.map([small, large]) == [70.0, 140_000.0]
         assert not small.any()
         assert not large.any()
 
 
-def test_readonly_inputs_refuse_writing() -> None:
+@pytest.mark.parametrize("kind", [SerialMapper, ThreadMapper, WorkerMapper])
+def test_readonly_inputs_refuse_writing(kind: type[Mapper]) -> None:
     def overwrite(a: np.ndarray[Any, Any]) -> None:
         a[:] = 7.0
 
-    with WorkerMapper(overwrite, num_workers=1, inputs="readonly") as mapper:
+    with kind(overwrite, num_workers=1, inputs="readonly") as mapper:
         with pytest.raises(Exception, match="read-only"):
             mapper.map([big(0)])
 
@@ -197,6 +207,9 @@ def test_arguments_that_cannot_be_pickled() -> None:
         with pytest.raises(TransferError, match="argument of walker 1 cannot be pickled") as caught:
             mapper.map([[0], threading.Lock()])
         assert caught.value.walker == 1
+        assert 1 not in caught.value.results
+        with pytest.raises(ConfigError, match="same for all walkers cannot be pickled"):
+            mapper.map([1], itertools.repeat(threading.Lock()))
         assert mapper.map([[0]]) == [1]
     with TaskMapper(lambda lock: lock.locked(), num_workers=2) as mapper:
         assert mapper.map([threading.Lock()]) == [False]
@@ -204,8 +217,20 @@ def test_arguments_that_cannot_be_pickled() -> None:
 
 def test_arguments_that_cannot_be_unpickled() -> None:
     with WorkerMapper(lambda k: 1, num_workers=2) as mapper:
-        with pytest.raises(Exception, match="invalid literal"):
+        with pytest.raises(TransferError, match="could not be unpickled in the worker"):
             mapper.map([Bomb()])
         with pytest.raises(TransferError, match="could not be unpickled in the worker"):
             mapper.map([1], itertools.repeat(Bomb()))
         assert mapper.map([[0]]) == [1]
+
+
+def test_rows_that_were_never_begun_are_not_kept() -> None:
+    """The argument of walker 2 cannot be sent, so nothing ran: there is nothing to keep."""
+    with WalkerBlock(3, x="f8") as block:
+        block["x"] = 10.0
+        with WorkerMapper(lambda row, other: None, num_workers=1) as mapper:
+            with pytest.raises(TransferError) as caught:
+                mapper.map(block, [[0], [1], threading.Lock()])
+            assert caught.value.completed == []
+        block.keep(caught.value.completed)
+        assert block["x"].tolist() == [10.0] * 3

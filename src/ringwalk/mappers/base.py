@@ -52,9 +52,10 @@ class Mapper(ABC):
         max_retries: how often a segment whose process died is run again (process mappers). 0
             promises that no segment is executed twice.
         progress: called with (finished, all) walkers as they finish.
-        inputs: "copy" gives segments writable private copies of the arrays in their arguments;
-            "readonly" gives views on shared memory that refuse writing. Neither lets a segment
-            change the caller's objects. Rows of a WalkerBlock are always written in place.
+        inputs: "copy" gives segments private copies of their arguments; "readonly" gives views
+            of large arrays that refuse writing, which saves that copy (small arrays come as
+            private copies). Neither lets a segment change the caller's objects. Rows of a
+            WalkerBlock are always written in place.
         threads_per_worker: BLAS/OpenMP threads a worker may use; default: usable CPUs / workers.
         attributes: anything; workers see it as ``worker.attributes``.
 

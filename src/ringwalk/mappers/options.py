@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,9 @@ class Options:
 
     def __post_init__(self) -> None:
         check_choice("on_error", self.on_error, ("stop", "finish"))
-        if self.timeout is not None and not self.timeout > 0:
+        if self.timeout is not None and not (
+            isinstance(self.timeout, (int, float)) and 0 < self.timeout < math.inf
+        ):
             raise ConfigError(
                 f"timeout is {self.timeout!r}; give seconds a segment may run, or None"
             )

@@ -70,17 +70,13 @@ class ProcessMapper(Mapper):
                 raise
             self._records.append(wave.records())
             self._returned += wave.returned
+            if wave.errors and not errors:  # every walker of the waves before succeeded
+                done.update(enumerate(results[:first]))
             if wave.errors or errors:
                 done.update(wave.outcome())
                 errors.update(wave.errors)
                 if self._options.on_error == "stop":
                     break
-        if errors:
-            done.update(
-                (walker, results[walker])
-                for walker in range(arguments.count)
-                if walker < min(errors) and walker not in done
-            )
         raise_first(errors, done)
 
     def _run_wave(

@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 
 from ringwalk._core.board import CANCELLED, DONE, FAILED, LOST, now_ns
-from ringwalk.errors import MapError, RingwalkError, SegmentTimeout, TransferError, WorkerDied
+from ringwalk.errors import (
+    ConfigError,
+    MapError,
+    RingwalkError,
+    SegmentTimeout,
+    TransferError,
+    WorkerDied,
+)
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.options import Options
 from ringwalk.mappers.wire import Wire
@@ -63,7 +70,7 @@ class Transaction:
         count: int,
         cycle: int,
     ) -> None:
-        pool.epoch += 1
+        pool.epoch = pool.epoch % 0xFFFFFFFF + 1  # 32 bits on the board, and never 0
         self.results: list[Any] = [None] * count
         self.errors: dict[int, MapError] = {}
         self.returned: list[int] = []
@@ -98,7 +105,14 @@ class Transaction:
     def _start_remote(self, wire: Wire) -> None:
         job = wire.job(self.first, self._cycle)
         self._pool.crew.fill(job)
-        header = self._codec.dumps(job)
+        try:
+            header = self._codec.dumps(job)
+        except Exception as error:  # pickling runs user code
+            raise ConfigError(
+                f"an argument that is the same for all walkers cannot be pickled: {error}. "
+                "TaskMapper takes any object; for WorkerMapper, make it picklable or have the "
+                "segment function refer to it"
+            ) from error
         self._held.extend(header.blocks)
         offset = self._put(header.payload)
         self._board.announce(self._epoch, offset, len(header.payload))
@@ -300,12 +314,15 @@ class Transaction:
                 if slot not in killed and self._board.claimed_by(slot, self._armed):
                     self._pool.crew.kill(slot)
                     killed.add(slot)
-            for death in self._pool.crew.wait(HEARTBEAT_S if killed else 0):
-                self._collect()
-                for task in self._board.claimed_by(death.slot, self._armed):
+            alive = any(self._pool.crew.alive(slot) for slot in killed)
+            self._pool.crew.wait(HEARTBEAT_S if alive else 0)
+            self._collect()
+            # Not from the deaths that wait told: the interrupt may have lost some.
+            for slot in [slot for slot in killed if not self._pool.crew.alive(slot)]:
+                for task in self._board.claimed_by(slot, self._armed):
                     self._board.give_up(task)
-                self._pool.space.forget(death.slot)
-                killed.discard(death.slot)
+                self._pool.space.forget(slot)
+                killed.discard(slot)
             self._collect()
         if self.open:
             raise RingwalkError(

@@ -7,7 +7,7 @@ from typing import Any
 from ringwalk.errors import ConfigError
 from ringwalk.mappers.options import check_choice
 from ringwalk.mappers.process import ProcessMapper
-from ringwalk.workers.persistent import StartMethod
+from ringwalk.workers.launch import StartMethod
 from ringwalk.workers.pool import Pool
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.worker import Worker

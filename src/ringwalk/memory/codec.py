@@ -14,6 +14,7 @@ blocks that the sender must keep; ``loads`` tells the receiver which of them it 
 
 from __future__ import annotations
 
+import copy
 import pickle
 import struct
 from collections.abc import Sequence
@@ -138,12 +139,24 @@ class Codec:
         for heap, flags, block, offset, length in _REFERENCE.iter_unpack(
             payload[_COUNT.size : start]
         ):
-            readonly = inputs == "readonly" or bool(flags & _READONLY)
+            readonly = inputs == "readonly" or (inputs is None and bool(flags & _READONLY))
             view = self.heaps[heap].view(block, offset, length, readonly)
             if flags & _HANDED_OVER and handed is not None:
                 handed.append((heap, block))
-            buffers.append(bytearray(view) if inputs == "copy" and not readonly else view)
+            buffers.append(bytearray(view) if inputs == "copy" else view)
         return pickle.loads(payload[start:], buffers=buffers)
+
+
+def private(value: Any, inputs: Inputs) -> Any:
+    """What a segment in the caller's own process gets for an argument: as from another process.
+
+    Raises whatever copying or pickling raises.
+    """
+    if inputs == "copy":
+        return copy.deepcopy(value)
+    buffers: list[pickle.PickleBuffer] = []
+    pickled = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    return pickle.loads(pickled, buffers=[memoryview(buffer).toreadonly() for buffer in buffers])
 
 
 def _view_under(owner: object) -> HeapView | None:

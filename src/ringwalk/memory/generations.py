@@ -70,6 +70,10 @@ class Generations:
         _, _, columns = self._moves[self._front[0]]
         return self._row(columns, index)
 
+    def owns(self, row: Row) -> bool:
+        """Whether a row is one of this block's."""
+        return any(row._columns is columns for columns in self._columns)
+
     def generations(self) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
         """Front and back as structured arrays of shape ``(n,)``, with padding, as of now."""
         front = self._front[0]

@@ -76,6 +76,9 @@ class Crew(Protocol):
     def wait(self, timeout: float | None) -> Sequence[Death]:
         """Sleep until a worker wakes the parent, one dies, or timeout seconds passed."""
 
+    def alive(self, slot: int) -> bool:
+        """Whether a slot has a process whose death was not told yet."""
+
     def kill(self, slot: int) -> None:
         """Kill a slot's process; its death is told by ``wait``."""
 

@@ -214,5 +214,5 @@ def _explain(driver: CudaDriver) -> str:
         f"will not fork: {what} ({'; '.join(found)}). A fork copies neither the driver's threads "
         "nor its contexts, so that CUDA in a forked worker fails (CUDA_ERROR_NOT_INITIALIZED) or "
         "hangs. Either create the mapper before the first use of CUDA, of which "
-        'torch.cuda.is_available() is one, or pass start_method="spawn".'
+        'torch.cuda.is_available() is one, or use WorkerMapper(start_method="spawn").'
     )

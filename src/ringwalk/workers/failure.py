@@ -44,7 +44,8 @@ class Failure:
                 remote_traceback=self.formatted_traceback,
             )
         else:
-            error = TransferError(
+            kind = MapError if self.stage == "start" else TransferError
+            error = kind(
                 f"segment of walker {walker}: {_REASONS[self.stage]} ({what})", walker=walker
             )
         error.__cause__ = self._original()

@@ -21,6 +21,14 @@ from ringwalk.workers.worker import Worker
 Getter = Callable[[int], Any]
 
 
+class UnreadableArgument(Exception):
+    """A task's own arguments could not be unpickled; the segment did not run."""
+
+    def __init__(self, reason: Exception) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
+
+
 class Sources(Protocol):
     """What a worker looks elements up in."""
 
@@ -178,11 +186,22 @@ def _with_streams(setup: Setup, worker: Worker, job: Job, parts: Parts, takes_rn
     return call
 
 
-def mark_returned(result: Any, job: Job) -> Any:
-    """Replace a returned row of a mapped block by a mark: its values are in the block already."""
-    if not isinstance(result, Row):
+Marker = Callable[[Any], Any]
+
+
+def make_marker(job: Job, sources: Sources) -> Marker:
+    """A function that replaces a row of a mapped block by a mark: its values are there already."""
+    blocks = {
+        position: column.block if isinstance(column, Rows) else sources.block(column.number)
+        for position, column in enumerate((*job.positional, *job.named.values()))
+        if isinstance(column, (Rows, RemoteRows))
+    }
+
+    def mark(result: Any) -> Any:
+        if isinstance(result, Row):
+            for position, block in blocks.items():
+                if block.owns(result):
+                    return Returned(position)
         return result
-    for position, column in enumerate((*job.positional, *job.named.values())):
-        if isinstance(column, (Rows, RemoteRows)):
-            return Returned(position)
-    return result
+
+    return mark

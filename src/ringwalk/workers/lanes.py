@@ -45,7 +45,7 @@ from ringwalk.workers.bootstrap import (
 )
 from ringwalk.workers.crew import Death, EarlyDeaths
 from ringwalk.workers.cuda_guard import check_fork_safe
-from ringwalk.workers.job import Getter, Job, make_call
+from ringwalk.workers.job import Getter, Job, make_call, make_marker
 from ringwalk.workers.loop import Publisher, run_task
 from ringwalk.workers.plan import Workspace
 from ringwalk.workers.setup import Setup
@@ -156,6 +156,9 @@ class LaneCrew:
         died_of = status if child_status is None else child_status
         return Death.from_status(slot, died_of, was_ready=was_ready)
 
+    def alive(self, slot: int) -> bool:
+        return slot in self._lanes
+
     def kill(self, slot: int) -> None:
         if slot in self._lanes:
             signal.pidfd_send_signal(self._lanes[slot].pidfd, signal.SIGKILL)
@@ -260,7 +263,7 @@ def run_child(
         except Exception as error:  # worker_init is user code
             publish.failure(task, error, "start")
         else:
-            run_task(publish, task, call, job)
+            run_task(publish, task, call, make_marker(job, _Inherited()))
         code = 0
     except SystemExit as stop:
         code = exit_code(stop.code)

@@ -11,7 +11,7 @@ from typing import Any
 
 from ringwalk.errors import HeapFullError
 from ringwalk.workers.failure import Failure, Stage
-from ringwalk.workers.job import Getter, Job, mark_returned
+from ringwalk.workers.job import Getter, Marker, UnreadableArgument
 from ringwalk.workers.plan import Workspace
 
 
@@ -22,9 +22,9 @@ class Publisher:
         self._board = space.board
         self._codec = space.codec
 
-    def result(self, task: int, result: Any, job: Job) -> None:
+    def result(self, task: int, result: Any, mark: Marker) -> None:
         """Commit a result; one that cannot travel becomes the task's failure."""
-        result = mark_returned(result, job)
+        result = mark(result)
         if self._board.commit_inline(task, result):
             return
         try:
@@ -45,7 +45,7 @@ class Publisher:
         self._board.commit(task, True, block, len(payload))
 
 
-def run_task(publish: Publisher, task: int, call: Getter, job: Job) -> None:
+def run_task(publish: Publisher, task: int, call: Getter, mark: Marker) -> None:
     """Run one claimed task and commit what came of it. SystemExit ends the worker."""
     try:
         result = call(task)
@@ -54,20 +54,20 @@ def run_task(publish: Publisher, task: int, call: Getter, job: Job) -> None:
     except BaseException as error:  # a segment may raise anything; the parent decides
         publish.failure(task, error, "segment")
     else:
-        publish.result(task, result, job)
+        publish.result(task, result, mark)
 
 
-def serve(space: Workspace, load_job: Callable[[], tuple[Job, Getter]], spin_ns: int) -> None:
+def serve(space: Workspace, load_job: Callable[[], tuple[Getter, Marker]], spin_ns: int) -> None:
     """Run tasks until the pool closes."""
     board, publish = space.board, Publisher(space)
     take, commit_inline = board.take, board.commit_inline
     epoch = -1
-    job: Job
     call: Getter
+    mark: Marker
     while (task := take(spin_ns)) >= 0:
         if board.epoch_of(task) != epoch:
             try:
-                job, call = load_job()
+                call, mark = load_job()
             except Exception as error:  # unpickling runs user code
                 publish.failure(task, error, "argument")
                 continue
@@ -78,10 +78,13 @@ def serve(space: Workspace, load_job: Callable[[], tuple[Job, Getter]], spin_ns:
             result = call(task)
         except SystemExit:
             raise
+        except UnreadableArgument as unreadable:
+            publish.failure(task, unreadable.reason, "argument")
+            continue
         except BaseException as error:
             publish.failure(task, error, "segment")
             continue
         if not commit_inline(task, result):
-            publish.result(task, result, job)
+            publish.result(task, result, mark)
         # Views on the inputs die with it now, not when the next task comes.
         result = None

@@ -10,7 +10,8 @@ from ringwalk.config import usable_cpus
 from ringwalk.memory import WalkerBlock
 from ringwalk.workers.crew import Crew
 from ringwalk.workers.lanes import LaneCrew
-from ringwalk.workers.persistent import PersistentCrew, StartMethod
+from ringwalk.workers.launch import StartMethod
+from ringwalk.workers.persistent import PersistentCrew
 from ringwalk.workers.plan import Workspace
 from ringwalk.workers.setup import Setup
 

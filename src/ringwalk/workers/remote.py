@@ -9,7 +9,14 @@ from typing import Any
 
 from ringwalk.errors import RingwalkError
 from ringwalk.memory import WalkerBlock
-from ringwalk.workers.job import Getter, Job, make_call
+from ringwalk.workers.job import (
+    Getter,
+    Job,
+    Marker,
+    UnreadableArgument,
+    make_call,
+    make_marker,
+)
 from ringwalk.workers.messages import Kind, Message, receive, send
 from ringwalk.workers.plan import Workspace
 from ringwalk.workers.setup import Setup
@@ -31,13 +38,13 @@ class RemoteJobs:
         self._blocks: dict[int, WalkerBlock] = {}
         self._values: Sequence[Any] = ()
 
-    def load(self) -> tuple[Job, Getter]:
+    def load(self) -> tuple[Getter, Marker]:
         """The current map. Raises what unpickling it raises."""
         _, offset, length = self._board.job()
         job: Job = self._codec.loads(self._parent.peek(offset, length), self._setup.inputs)
         for number in self._blocks.keys() - set(job.blocks):
             self._blocks.pop(number).close()
-        return job, make_call(self._setup, self._worker, job, self)
+        return make_call(self._setup, self._worker, job, self), make_marker(job, self)
 
     def block(self, number: int) -> WalkerBlock:
         """Open a block, asking the parent for its descriptor the first time."""
@@ -61,7 +68,10 @@ class RemoteJobs:
         if position == 0:
             offset, length = self._board.input(task)
             payload = self._parent.peek(offset, length)
-            self._values = self._codec.loads(payload, self._setup.inputs)
+            try:
+                self._values = self._codec.loads(payload, self._setup.inputs)
+            except Exception as error:  # unpickling runs user code
+                raise UnreadableArgument(error) from error
         value = self._values[position]
         if position == count - 1:
             self._values = ()  # the task's views must not outlive its call

@@ -1,0 +1,96 @@
+"""ThreadMapper: the contract on threads of the calling process."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Any
+
+from ringwalk.errors import ConfigError, MapError
+from ringwalk.mappers.arguments import Arguments
+from ringwalk.mappers.base import Mapper, raise_first
+from ringwalk.mappers.local import Attempt, NoSources, local_job, make_local_worker
+from ringwalk.workers.job import Returned, make_call, make_marker
+from ringwalk.workers.setup import Setup
+from ringwalk.workers.worker import Worker
+
+
+class ThreadMapper(Mapper):
+    """Runs segments in threads of this process: for segments that release the GIL.
+
+    Takes the arguments of ``Mapper``. ``np.random`` and ``random`` are the process's, shared by
+    all threads: with ``seed`` the segment must take its stream as ``rng``.
+    """
+
+    def _start(self, setup: Setup) -> None:
+        if setup.seed is not None and "rng" not in setup.offered:
+            raise ConfigError(
+                f"seed is {setup.seed}, but threads share np.random and random: let the segment "
+                "function take its stream as a parameter named rng, or use a process mapper"
+            )
+        self._executor = ThreadPoolExecutor(setup.num_workers, thread_name_prefix="ringwalk")
+        self._local = threading.local()
+        self._free = deque(range(setup.num_workers))  # slots that no thread has taken yet
+
+    def _stop(self) -> None:
+        executor = self.__dict__.pop("_executor", None)
+        if executor is not None:
+            executor.shutdown(wait=True, cancel_futures=True)
+        self.__dict__.pop("_local", None)
+        self.__dict__.pop("_free", None)
+
+    def _run(
+        self, setup: Setup, arguments: Arguments, results: list[Any], *, each: bool
+    ) -> Iterator[int]:
+        job = local_job(setup, arguments, self._cycle)
+        mark = make_marker(job, NoSources())
+
+        def attempt(walker: int) -> Attempt:
+            if not hasattr(self._local, "worker"):
+                self._local.worker = self._take_slot(setup)
+            worker = self._local.worker
+            return Attempt(make_call(setup, worker, job, NoSources()), mark, walker, worker.index)
+
+        errors: dict[int, MapError] = {}
+        done: dict[int, Any] = {}
+        self._times = {worker: [] for worker in range(setup.num_workers)}
+        progress = self._options.progress
+        pending = {self._executor.submit(attempt, walker) for walker in range(arguments.count)}
+        finished = 0
+        try:
+            while pending:
+                ended, pending = wait(pending, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    finished += 1
+                    outcome = future.result()
+                    self._times[outcome.worker].append(outcome.seconds)
+                    if outcome.error is not None:
+                        errors[outcome.walker] = outcome.error
+                        continue
+                    results[outcome.walker] = done[outcome.walker] = outcome.result
+                    if isinstance(outcome.result, Returned):
+                        self._returned.append(outcome.walker)
+                    if each:
+                        yield outcome.walker
+                if progress is not None:
+                    progress(finished, arguments.count)
+                if errors and self._options.on_error == "stop":
+                    pending = {future for future in pending if not future.cancel()}
+        finally:
+            _abandon(pending)
+        raise_first(errors, done)
+
+    def _take_slot(self, setup: Setup) -> Worker:
+        index = self._free.popleft()
+        try:
+            return make_local_worker(setup, index)
+        except BaseException:
+            self._free.append(index)
+            raise
+
+
+def _abandon(pending: set[Future[Attempt]]) -> None:
+    """Cancel what waits; threads cannot be ended, so wait for those that run."""
+    wait([future for future in pending if not future.cancel()])

@@ -1,0 +1,138 @@
+"""Starting a pool's template from the parent: by fork, or in a fresh interpreter."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import pickle
+import socket
+from collections.abc import Callable
+from multiprocessing.process import BaseProcess
+from multiprocessing.reduction import DupFd
+from typing import Any, Literal, NoReturn
+
+import cloudpickle
+
+from ringwalk._core.arena import Arena
+from ringwalk._core.heap import hold_all, unhold_all
+from ringwalk._core.process import fork
+from ringwalk.workers.bootstrap import flush_streams
+from ringwalk.workers.cuda_guard import check_fork_safe
+from ringwalk.workers.plan import Plan, Workspace
+from ringwalk.workers.setup import Setup
+from ringwalk.workers.template import Ends, run_template
+
+StartMethod = Literal["fork", "spawn", "forkserver"]
+
+
+class Template:
+    """The template as the parent holds it."""
+
+    def __init__(
+        self,
+        pidfd: int,
+        control: socket.socket,
+        wait: Callable[[], object],
+    ) -> None:
+        self.pidfd = pidfd
+        self.control = control
+        self.worked = False  # a worker of it became ready
+        self.leash = -1  # readable when the template and all its workers are dead
+        self._wait = wait
+        # A forked template may use, in the segment function's closure, views that it inherited.
+        self._held = hold_all()
+
+    def reap(self) -> None:
+        """Take note of its end. It has ended, or was sent SIGKILL."""
+        # A SIGCHLD handler of the user's program may have been faster.
+        with contextlib.suppress(ChildProcessError):
+            self._wait()
+
+    def release(self) -> None:
+        os.close(self.pidfd)
+        os.close(self.leash)
+        self.control.close()
+        held, self._held = self._held, []
+        unhold_all(held)
+
+
+def fork_template(
+    setup: Setup,
+    space: Workspace,
+    ends: Ends,
+    spin_ns: int,
+    control: socket.socket,
+    method: StartMethod,
+) -> Template:
+    check_fork_safe()
+    flush_streams()
+    pid = fork()
+    if pid == 0:
+        control.close()
+        run_template(setup, space.plan, space.arena, ends, spin_ns)
+    return Template(os.pidfd_open(pid), control, lambda: os.waitpid(pid, 0))
+
+
+def spawn_template(
+    setup: Setup,
+    space: Workspace,
+    ends: Ends,
+    spin_ns: int,
+    control: socket.socket,
+    method: StartMethod,
+) -> Template:
+    context: Any = multiprocessing.get_context(method)  # typeshed knows no Process on the base
+    process: BaseProcess = context.Process(
+        target=_SpawnedTemplate(setup, space.plan, ends, spin_ns), name="ringwalk-template"
+    )
+    process.start()
+    assert process.pid is not None
+    return Template(os.pidfd_open(process.pid), control, lambda: _join(process))
+
+
+def _join(process: BaseProcess) -> None:
+    process.join()
+    process.close()
+
+
+class _SpawnedTemplate:
+    """Carries the template's arguments to a fresh interpreter."""
+
+    def __init__(self, setup: Setup, plan: Plan, ends: Ends, spin_ns: int) -> None:
+        self._setup = setup
+        self._plan = plan
+        self._ends = ends
+        self._spin_ns = spin_ns
+
+    def __getstate__(self) -> dict[str, Any]:
+        ends = self._ends
+        return {
+            "setup": cloudpickle.dumps(self._setup),
+            "plan": self._plan,
+            "parent_pid": ends.parent_pid,
+            "arena": DupFd(ends.arena),
+            "wake": DupFd(ends.wake),
+            "leash": DupFd(ends.leash),
+            "control": DupFd(ends.control.fileno()),
+            "workers": [DupFd(end.fileno()) for end in ends.workers],
+            "spin_ns": self._spin_ns,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._ends = Ends(
+            state["parent_pid"],
+            state["arena"].detach(),
+            state["wake"].detach(),
+            state["leash"].detach(),
+            socket.socket(fileno=state["control"].detach()),
+            tuple(socket.socket(fileno=end.detach()) for end in state["workers"]),
+        )
+        self._plan = state["plan"]
+        self._spin_ns = state["spin_ns"]
+        self._pickled_setup = state["setup"]
+
+    def __call__(self) -> NoReturn:
+        setup: Setup = pickle.loads(self._pickled_setup)
+        arena = Arena.attach(self._ends.arena)
+        run_template(setup, self._plan, arena, self._ends, self._spin_ns)
