@@ -28,6 +28,9 @@ static inline void rw_store_relaxed(rw_a64 *p, uint64_t v) {
 static inline void rw_store_release(rw_a64 *p, uint64_t v) {
     atomic_store_explicit(p, v, memory_order_release);
 }
+static inline uint64_t rw_add_release(rw_a64 *p, uint64_t v) {
+    return atomic_fetch_add_explicit(p, v, memory_order_release);
+}
 static inline uint64_t rw_or_release(rw_a64 *p, uint64_t v) {
     return atomic_fetch_or_explicit(p, v, memory_order_release);
 }

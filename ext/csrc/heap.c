@@ -20,7 +20,7 @@
 
 struct rw_heap_lists {
     uint32_t head[RW_HEAP_CLASSES];     /* newest free block of a class: its pages are warm */
-    uint32_t credit;                    /* small blocks that may be made before the next sweep */
+    uint32_t credit;                    /* blocks that may be handed out before the next sweep */
     uint32_t known;                     /* descriptors seen so far */
     uint32_t next[RW_HEAP_MAX_BLOCKS];  /* free-list links */
     uint8_t listed[RW_HEAP_MAX_BLOCKS]; /* 1 while a block is on a list */
@@ -69,12 +69,16 @@ int rw_heap_bind(struct rw_heap *heap, const struct rw_arena *arena, uint64_t st
     return RW_OK;
 }
 
-static bool is_free(const struct rw_block *b) {
-    /* sync: pairs with release's clear. Word 0 first: it has the parent's bit, see heap.h. */
+/* False also for a free block if somebody added a hold, to any block, meanwhile: see heap.h. */
+static bool is_free(const struct rw_heap *heap, uint32_t block) {
+    const struct rw_block *b = &heap->blocks[block];
+    /* sync: pairs with hold's add; a hold that is counted here has its bit set below. */
+    uint64_t holds = rw_load_acquire(&heap->words->holds);
+    /* sync: pairs with release's clear; the hold that allowed it is counted below. */
     for (int i = 0; i < RW_HOLDER_WORDS; i++)
         if (rw_load_acquire(&b->holders[i]) != 0)
             return false;
-    return true;
+    return rw_load_acquire(&heap->words->holds) == holds;
 }
 
 static void list_push(struct rw_heap *heap, uint32_t block) {
@@ -96,10 +100,11 @@ static uint32_t published(const struct rw_heap *heap) {
 static void sweep(struct rw_heap *heap) {
     uint32_t count = published(heap);
     for (uint32_t i = 0; i < count; i++)
-        if (!heap->lists->listed[i] && is_free(&heap->blocks[i]))
+        if (!heap->lists->listed[i] && is_free(heap, i))
             list_push(heap, i);
     heap->lists->known = count;
-    /* Sweeping costs the count, so the blocks made between two sweeps grow with it. */
+    /* Sweeping costs the count, so the blocks handed out between two sweeps grow with it. Those
+     * from the lists count too: were it only new ones, every sweep would allow some, for ever. */
     heap->lists->credit = 16 + count / 4;
 }
 
@@ -188,7 +193,7 @@ static uint32_t list_pop(struct rw_heap *heap, uint32_t class) {
             return NONE;
         lists->head[class] = lists->next[block];
         lists->listed[block] = 0;
-        if (is_free(&heap->blocks[block]))
+        if (is_free(heap, block))
             return block;
     }
 }
@@ -200,34 +205,39 @@ int rw_heap_alloc(struct rw_heap *heap, uint64_t length, uint32_t holder, uint32
     uint64_t size = class_size(class);
     class = class_of(size);
     *block = list_pop(heap, class);
-    if (*block == NONE && (size >= ALWAYS_SWEEP_FROM || heap->lists->credit == 0)) {
+    bool swept = *block == NONE && (size >= ALWAYS_SWEEP_FROM || heap->lists->credit == 0);
+    if (swept) {
         sweep(heap);
         *block = list_pop(heap, class);
     }
-    if (*block == NONE) {
-        int status = make_block(heap, size, block);
-        if (status != RW_OK)
-            return status;
-        if (heap->lists->credit > 0)
-            heap->lists->credit--;
+    int status = *block == NONE ? make_block(heap, size, block) : RW_OK;
+    if (status != RW_OK && !swept) { /* rather look everywhere than fail */
+        sweep(heap);
+        *block = list_pop(heap, class);
+        status = *block == NONE ? status : RW_OK;
     }
+    if (status != RW_OK)
+        return status;
+    if (heap->lists->credit > 0)
+        heap->lists->credit--;
     rw_or_release(&heap->blocks[*block].holders[holder / 64], 1ULL << (holder % 64));
     return RW_OK;
 }
 
 void rw_heap_refresh(struct rw_heap *heap) {
     struct rw_heap_lists *lists = heap->lists;
+    uint32_t count = published(heap), used = count - lists->known;
     for (uint32_t class = 0; class < RW_HEAP_CLASSES; class++)
-        while (lists->head[class] != NONE && !is_free(&heap->blocks[lists->head[class]])) {
+        while (lists->head[class] != NONE && !is_free(heap, lists->head[class])) {
             lists->listed[lists->head[class]] = 0;
             lists->head[class] = lists->next[lists->head[class]];
+            used++;
         }
-    uint32_t count = published(heap), grown = count - lists->known;
-    if (grown >= lists->credit) {
+    if (used >= lists->credit) {
         sweep(heap);
         return;
     }
-    lists->credit -= grown;
+    lists->credit -= used;
     lists->known = count;
 }
 
@@ -235,6 +245,9 @@ int rw_heap_hold(struct rw_heap *heap, uint32_t block, uint32_t holder) {
     if (block >= published(heap))
         return RW_CORRUPT;
     rw_or_release(&heap->blocks[block].holders[holder / 64], 1ULL << (holder % 64));
+    /* sync: pairs with is_free's loads; after the bit, so that a count that was seen means a bit
+     * that is seen. */
+    rw_add_release(&heap->words->holds, 1);
     return RW_OK;
 }
 
@@ -244,18 +257,23 @@ int rw_heap_release(struct rw_heap *heap, uint32_t block, uint32_t holder) {
     struct rw_block *b = &heap->blocks[block];
     /* sync: pairs with is_free's loads; our reads of the data come before the next writer's. */
     rw_and_release(&b->holders[holder / 64], ~(1ULL << (holder % 64)));
-    if (heap->lists != NULL && !heap->lists->listed[block] && is_free(b))
+    if (heap->lists != NULL && !heap->lists->listed[block] && is_free(heap, block))
         list_push(heap, block);
     return RW_OK;
 }
 
+bool rw_heap_holds(const struct rw_heap *heap, uint32_t block, uint32_t holder) {
+    if (block >= published(heap))
+        return false;
+    uint64_t word = rw_load_relaxed(&heap->blocks[block].holders[holder / 64]);
+    return word >> (holder % 64) & 1;
+}
+
 void rw_heap_forget(struct rw_heap *heap, uint32_t holder) {
     uint32_t count = published(heap);
-    for (uint32_t i = 0; i < count; i++) {
-        rw_a64 *word = &heap->blocks[i].holders[holder / 64];
-        if (rw_load_relaxed(word) >> (holder % 64) & 1)
+    for (uint32_t i = 0; i < count; i++)
+        if (rw_heap_holds(heap, i, holder))
             rw_heap_release(heap, i, holder);
-    }
 }
 
 int rw_heap_data(const struct rw_heap *heap, uint64_t offset, uint64_t length, uint8_t **address) {
@@ -281,7 +299,7 @@ void rw_heap_usage(const struct rw_heap *heap, struct rw_heap_usage *usage) {
     *usage = (struct rw_heap_usage){.blocks = published(heap)};
     usage->committed_bytes = rw_load_relaxed(&heap->words->committed);
     for (uint32_t i = 0; i < usage->blocks; i++)
-        if (!is_free(&heap->blocks[i])) {
+        if (!is_free(heap, i)) {
             usage->held_blocks++;
             usage->held_bytes += heap->blocks[i].size;
         }

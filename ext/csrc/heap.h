@@ -10,9 +10,10 @@
  * The writer's free lists are private memory, rebuilt from the descriptors: at bind, and when a
  * class runs dry (holders elsewhere only clear a bit, they tell nobody).
  *
- * Hand-over: parent gives to worker, worker gives to parent; the giver holds until the receiver
- * does. The parent is holder 0 and stands in every hand-over, so a reader that sees bit 0 clear
- * (read first, with acquire) sees every bit that was set before it was cleared.
+ * Hand-over: the giver holds until the receiver does, so a block in use always has a holder, but
+ * its bit moves between words that the writer reads one by one. Each hold bumps a count in the
+ * heap's words; a look at a block during which the count moved tells nothing (is_free). While it
+ * stands still bits can only go, so what was seen clear is clear.
  *
  * Crash points: before count is stored the new block does not exist; after that it is free until
  * the writer sets its bit; after that it is the writer's until its death.
@@ -23,7 +24,7 @@
 #include "arena.h"
 #include "layout.h"
 
-#define RW_HEAP_CLASSES 168          /* four steps a power of two, from 64 bytes */
+#define RW_HEAP_CLASSES 168 /* four steps a power of two, from 64 bytes */
 #define RW_HEAP_MAX_BLOCKS (1U << 20)
 
 struct rw_heap { /* this process's handle */
@@ -58,6 +59,9 @@ void rw_heap_refresh(struct rw_heap *heap);
 /* Add or drop a holder. pre: holder < RW_MAX_HOLDERS; for hold: the block is held by another. */
 int rw_heap_hold(struct rw_heap *heap, uint32_t block, uint32_t holder);
 int rw_heap_release(struct rw_heap *heap, uint32_t block, uint32_t holder);
+
+/* Whether holder has its bit in the block. Certain only for the holder itself. */
+bool rw_heap_holds(const struct rw_heap *heap, uint32_t block, uint32_t holder);
 
 /* Drop a dead holder from every block. */
 void rw_heap_forget(struct rw_heap *heap, uint32_t holder);

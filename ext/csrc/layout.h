@@ -42,7 +42,7 @@ enum rw_task_state {
 #define RW_WORD(state, attempt, worker, epoch)                                                     \
     ((uint64_t)(state) | (uint64_t)(attempt) << 8 | (uint64_t)(worker) << 16 |                     \
      (uint64_t)(epoch) << 32)
-#define RW_WORD_STATE(w) ((uint32_t)((w)&0xff))
+#define RW_WORD_STATE(w) ((uint32_t)((w) & 0xff))
 #define RW_WORD_ATTEMPT(w) ((uint32_t)((w) >> 8 & 0xff))
 #define RW_WORD_WORKER(w) ((uint32_t)((w) >> 16 & 0xffff))
 #define RW_WORD_EPOCH(w) ((uint32_t)((w) >> 32))
@@ -104,7 +104,8 @@ _Static_assert(sizeof(struct rw_board_words) == 4 * RW_LINE, "board words fill f
 #define RW_HOLDER_WORDS 6
 #define RW_MAX_HOLDERS (64 * RW_HOLDER_WORDS)
 
-struct rw_block { /* the processes that hold a block of memory, one bit each; free when none */
+/* A block of memory and the processes that hold it, one bit each; free when none does. */
+struct rw_block {
     uint64_t offset; /* heap writer, before the block is published: bytes from the data area */
     uint64_t size;   /* heap writer, likewise */
     rw_a64 holders[RW_HOLDER_WORDS];
@@ -112,12 +113,12 @@ struct rw_block { /* the processes that hold a block of memory, one bit each; fr
 _Static_assert(sizeof(struct rw_block) == RW_LINE, "a block descriptor is one line");
 
 struct rw_heap_words {
-    rw_a64 count;                       /* heap writer: descriptors published */
-    rw_a64 committed;                   /* heap writer: data bytes the kernel has promised */
-    rw_a64 committed_blocks;            /* heap writer: descriptors that have memory */
-    uint8_t pad[RW_LINE - 24];
+    rw_a64 count;                   /* heap writer: descriptors published */
+    rw_a64 committed;               /* heap writer: data bytes the kernel has promised */
+    rw_a64 committed_blocks;        /* heap writer: descriptors that have memory */
+    _Alignas(RW_LINE) rw_a64 holds; /* holders: times that a hold was added, after its bit */
     /* rw_block[max_blocks], then the data area, page-aligned */
 };
-_Static_assert(sizeof(struct rw_heap_words) == RW_LINE, "heap words fill one line");
+_Static_assert(sizeof(struct rw_heap_words) == 2 * RW_LINE, "heap words fill two lines");
 
 #endif

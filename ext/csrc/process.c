@@ -12,4 +12,3 @@ int rw_process_die_with_parent(int signum, pid_t expected_parent) {
     /* The signal is only sent for a death after prctl. */
     return getppid() == expected_parent ? RW_OK : RW_STALE;
 }
-

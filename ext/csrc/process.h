@@ -10,5 +10,4 @@
  * Hazard: the signal is tied to the forking *thread* and is not inherited by fork. */
 int rw_process_die_with_parent(int signum, pid_t expected_parent);
 
-
 #endif

@@ -47,6 +47,8 @@ cdef class Arena:
             check(rw_arena_reserve(&self.c, offset, length))
 
     cdef uint8_t *at(self, uint64_t offset, uint64_t length) except NULL:
+        if offset % 64:
+            raise ValueError(f"offset {offset}: what processes share starts on a multiple of 64")
         if offset > self.c.size or length > self.c.size - offset:
             raise ValueError(
                 f"[{offset}, {offset + length}) lies outside an arena of {self.c.size} bytes"

@@ -24,6 +24,7 @@ cdef extern from "heap.h" nogil:
     void rw_heap_refresh(rw_heap *heap)
     int rw_heap_hold(rw_heap *heap, uint32_t block, uint32_t holder)
     int rw_heap_release(rw_heap *heap, uint32_t block, uint32_t holder)
+    bint rw_heap_holds(const rw_heap *heap, uint32_t block, uint32_t holder)
     void rw_heap_forget(rw_heap *heap, uint32_t holder)
     int rw_heap_at(const rw_heap *heap, uint32_t block, uint64_t offset, uint64_t length,
                    uint8_t **address)
@@ -34,6 +35,7 @@ cdef class Heap:
     cdef Arena arena
     cdef rw_heap c
     cdef dict counts
+    cdef set kept
     cdef object __weakref__
     cdef readonly int index
     cdef readonly uint32_t holder

@@ -48,7 +48,8 @@ cdef class Heap:
     """This process's handle on one heap.
 
     ``holder`` is the bit under which this process holds blocks. Views count in the process:
-    the bit is set by the first view of a block and cleared when the last one dies. Holds the
+    the bit is set by the first view of a block and cleared when the last one dies, unless a
+    ``put`` that was not released holds the block as well. Holds the
     GIL throughout, so views may die on any thread. After a fork the child makes handles of its
     own; views that it inherited never clear the parent's bit.
     """
@@ -60,7 +61,8 @@ cdef class Heap:
         self.arena = arena
         self.index = index
         self.holder = holder
-        self.counts = {}
+        self.counts = {}  # block -> views that live
+        self.kept = set()  # of these, the ones that a put holds too
         check(rw_heap_bind(&self.c, &arena.c, start, data_size))
         _heaps.add(self)
 
@@ -128,6 +130,7 @@ cdef class Heap:
     def release(self, uint32_t block):
         """Drop this process's hold, once for each ``put``."""
         if block in self.counts:
+            self.kept.discard(block)
             return  # a view lives: its death clears the bit
         check(rw_heap_release(&self.c, block, self.holder))
 
@@ -161,7 +164,10 @@ cdef class Heap:
     cdef int hold(self, uint32_t block) except -1:
         cdef object count = self.counts.get(block)
         if count is None:
-            check(rw_heap_hold(&self.c, block, self.holder))
+            if rw_heap_holds(&self.c, block, self.holder):
+                self.kept.add(block)
+            else:
+                check(rw_heap_hold(&self.c, block, self.holder))
             self.counts[block] = 1
         else:
             self.counts[block] = count + 1
@@ -173,7 +179,10 @@ cdef class Heap:
             return 0
         if count == 1:
             del self.counts[block]
-            check(rw_heap_release(&self.c, block, self.holder))
+            if block in self.kept:
+                self.kept.discard(block)
+            else:
+                check(rw_heap_release(&self.c, block, self.holder))
         else:
             self.counts[block] = count - 1
         return 0
@@ -190,6 +199,8 @@ cdef class Heap:
         return 0
 
 
+# The collector must not clear a view in a dead cycle before __dealloc__ has used its heap.
+@cython.no_gc_clear
 @cython.final
 cdef class HeapView:
     """A buffer on shared memory. While it, or an array made on it, lives, the block is held."""

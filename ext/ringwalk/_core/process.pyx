@@ -25,7 +25,7 @@ def fork():
     threads: the callers in ``ringwalk.workers`` decide on that with more knowledge than the
     count of kernel threads that CPython 3.12+ goes by.
     """
-    if sys.is_finalizing():
+    if sys is None or sys.is_finalizing():  # None: this module was cleared already
         raise RuntimeError("the interpreter is shutting down: no process can be forked now")
     cdef int pid
     PyOS_BeforeFork()
