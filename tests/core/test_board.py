@@ -1,0 +1,250 @@
+"""Board: a task runs once, its result arrives once, whoever dies on the way."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from ringwalk._core import board as states
+from ringwalk._core.board import now_ns
+
+SLOTS, CAPACITY, EPOCH = 2, 64, 7  # of the pools that make_pool makes
+MakePool = Callable[[], Any]
+
+
+def test_life_of_a_task(make_pool: MakePool) -> None:
+    pool = make_pool()
+    board, worker = pool.board, pool.worker(1)
+    board.announce(EPOCH, 1000, 50)
+    board.arm(3, EPOCH, 256, 40)
+    assert board.state(3) == (states.READY, 0, 0, EPOCH)
+    assert board.ready(CAPACITY) == [3]
+    board.push(EPOCH, [3])
+    assert board.started_ns(3) == 0
+    before = now_ns()
+    assert worker.take() == 3
+    assert before <= board.started_ns(3) <= now_ns()
+    assert board.state(3) == (states.RUNNING, 0, 1, EPOCH)
+    assert (board.running_on(1), board.running_on(0)) == (3, None)
+    assert board.claimed_by(1, CAPACITY) == [3]
+    assert worker.job() == (EPOCH, 1000, 50)
+    assert worker.epoch_of(3) == EPOCH
+    assert worker.input(3) == (256, 40)
+    worker.commit(3, False, 9, 77)
+    assert board.state(3) == (states.DONE, 0, 1, EPOCH)
+    assert board.running_on(1) is None
+    assert board.done() == 1
+    pool.seen[:3] = b"\1\1\1"
+    assert pool.harvest(4) == (0, [(3, states.DONE, 1, 9, 77)])
+    assert pool.harvest(4) == (0, [])
+
+
+INLINE = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(),
+)
+
+
+# The fixture is a function: each example makes a pool of its own.
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(value=INLINE)
+def test_small_results_travel_in_the_record(make_pool: MakePool, value: float | None) -> None:
+    pool = make_pool()
+    pool.start(1)
+    worker = pool.worker()
+    assert worker.commit_inline(worker.take(), value) is True
+    assert pool.harvest(1) == (0, [])
+    result = pool.results[0]
+    assert type(result) is type(value)
+    if isinstance(value, float):  # also for what is equal to nothing, or to another zero
+        assert struct.pack("<d", result) == struct.pack("<d", value)
+    else:
+        assert result == value
+
+
+class Subclass(int):
+    pass
+
+
+@pytest.mark.parametrize("value", [2**63, -(2**63) - 1, "x", b"", 1j, Subclass(1), [1]])
+def test_other_results_do_not(make_pool: MakePool, value: object) -> None:
+    pool = make_pool()
+    pool.start(1)
+    worker = pool.worker()
+    task = worker.take()
+    assert worker.commit_inline(task, value) is False
+    assert pool.board.state(task)[0] == states.RUNNING
+
+
+def test_a_task_that_is_hinted_at_twice_runs_once(make_pool: MakePool) -> None:
+    pool = make_pool()
+    pool.start(2)
+    pool.board.push(EPOCH, [0, 1, 1, 0])
+    first, second = pool.worker(0), pool.worker(1)
+    assert {first.take(), second.take()} == {0, 1}
+    pool.board.close()
+    assert (first.take(), second.take()) == (-1, -1)
+
+
+def test_a_hint_of_another_map_is_stale(make_pool: MakePool) -> None:
+    pool = make_pool()
+    pool.start(2, EPOCH - 1)
+    pool.board.cancel(EPOCH - 1, 2)
+    pool.start(2, EPOCH)
+    worker = pool.worker()
+    assert [worker.take(), worker.take()] == [0, 1]
+    assert [worker.epoch_of(task) for task in (0, 1)] == [EPOCH, EPOCH]
+    pool.board.close()
+    assert worker.take() == -1
+
+
+def test_cancel_stops_what_has_not_begun_in_this_map(make_pool: MakePool) -> None:
+    pool = make_pool()
+    pool.start(4)
+    pool.board.arm(3, EPOCH + 1, 0, 0)
+    worker = pool.worker()
+    assert worker.take() == 0
+    assert pool.board.cancel(EPOCH, CAPACITY + 9) == 2
+    found = [pool.board.state(task)[0] for task in range(4)]
+    assert found == [states.RUNNING, states.CANCELLED, states.CANCELLED, states.READY]
+    pool.board.close()
+    assert worker.take() == -1
+
+
+def test_retry_counts_attempts_and_give_up_ends_them(make_pool: MakePool) -> None:
+    pool = make_pool()
+    pool.start(1)
+    for attempt in range(3):
+        assert pool.worker(attempt % 2).take() == 0
+        assert pool.board.state(0) == (states.RUNNING, attempt, attempt % 2, EPOCH)
+        assert pool.board.retry(0)
+        assert pool.board.started_ns(0) == 0
+        pool.board.push(EPOCH, [0])
+    assert pool.worker(1).take() == 0
+    assert pool.board.give_up(0)
+    assert pool.board.state(0) == (states.LOST, 3, 1, EPOCH)
+    assert pool.harvest(1)[0] == 0
+
+
+@pytest.mark.parametrize("verb", ["retry", "give_up"])
+def test_what_was_committed_stays(make_pool: MakePool, verb: str) -> None:
+    pool = make_pool()
+    pool.start(1)
+    worker = pool.worker()
+    worker.commit(worker.take(), True, 5, 6)
+    before = pool.board.snapshot(0, 1)
+    assert getattr(pool.board, verb)(0) is False
+    assert pool.board.snapshot(0, 1) == before
+    assert pool.harvest(1) == (0, [(0, states.FAILED, 0, 5, 6)])
+
+
+def test_harvest_takes_each_result_once_and_in_place(make_pool: MakePool) -> None:
+    pool = make_pool()
+    pool.start(4)
+    worker = pool.worker()
+    fresh: list[int] = []
+    for expected in ([0], [1]):
+        worker.commit_inline(worker.take(), 10 + expected[0])
+        fresh.clear()
+        found = pool.board.harvest(EPOCH, 4, pool.seen, pool.results, fresh)
+        assert found == (3 - expected[0], [])
+        assert fresh == expected
+    worker.commit(worker.take(), False, 1, 2)
+    pool.board.cancel(EPOCH, 4)
+    assert pool.harvest(4) == (0, [(2, states.DONE, 0, 1, 2), (3, states.CANCELLED, 0, 0, 0)])
+    assert pool.results[:4] == [10, 11, None, None]
+
+
+def test_harvest_ignores_the_last_maps_results(make_pool: MakePool) -> None:
+    pool = make_pool()
+    pool.start(1, EPOCH - 1)
+    worker = pool.worker()
+    worker.commit_inline(worker.take(), 1)
+    assert pool.harvest(1) == (1, [])
+    assert pool.results[0] is None
+
+
+# --- bounds --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("task", [CAPACITY, 2**32 - 1])
+def test_a_task_lies_on_the_board(make_pool: MakePool, task: int) -> None:
+    board = make_pool().board
+    calls: list[Callable[[], object]] = [
+        lambda: board.arm(task, EPOCH, 0, 0),
+        lambda: board.arm_range(task, 2, EPOCH),
+        lambda: board.arm_range(CAPACITY - 1, 2, EPOCH),
+        lambda: board.snapshot(task, 2),
+        lambda: board.retry(task),
+        lambda: board.give_up(task),
+        lambda: board.state(task),
+        lambda: board.started_ns(task),
+        lambda: board.input(task),
+        lambda: board.epoch_of(task),
+    ]
+    for call in calls:
+        with pytest.raises(IndexError):
+            call()
+    assert board.ready(2**32 - 1) == []
+    assert board.claimed_by(0, 2**32 - 1) == []
+
+
+def test_harvest_needs_room_for_every_task(make_pool: MakePool) -> None:
+    board = make_pool().board
+    for count, seen, results in ((CAPACITY + 1, 99, 99), (4, 3, 4), (4, 4, 3)):
+        with pytest.raises(IndexError):
+            board.harvest(EPOCH, count, bytearray(seen), [None] * results)
+
+
+def test_a_worker_has_a_slot(make_pool: MakePool) -> None:
+    pool = make_pool()
+    with pytest.raises(ValueError, match="worker 2"):
+        pool.worker(SLOTS)
+    calls: list[Callable[[], object]] = [
+        lambda: pool.board.phase(SLOTS),
+        lambda: pool.board.set_phase(SLOTS, 1),
+        lambda: pool.board.child_status(SLOTS),
+        lambda: pool.board.set_child_status(SLOTS, 1),
+        lambda: pool.board.running_on(SLOTS),
+    ]
+    for call in calls:
+        with pytest.raises(IndexError):
+            call()
+
+
+def test_the_parent_takes_and_commits_nothing(make_pool: MakePool) -> None:
+    pool = make_pool()
+    pool.start(1)
+    calls: list[Callable[[], object]] = [
+        pool.board.take,
+        lambda: pool.board.commit_inline(0, None),
+        lambda: pool.board.commit(0, False, 0, 0),
+    ]
+    for call in calls:
+        with pytest.raises(RuntimeError, match="only a worker"):
+            call()
+    assert pool.board.state(0)[0] == states.READY
+
+
+def test_slots_tell_of_their_workers(make_pool: MakePool) -> None:
+    board = make_pool().board
+    assert (board.phase(1), board.child_status(1)) == (0, None)
+    board.set_phase(1, states.SLOT_READY)
+    for status in (0, 9, None):
+        board.set_child_status(1, status)
+        assert board.child_status(1) == status
+    assert (board.phase(0), board.phase(1)) == (0, states.SLOT_READY)
+
+
+def test_a_hint_beyond_the_board_is_an_error(make_pool: MakePool) -> None:
+    pool = make_pool()
+    pool.ring.push([EPOCH << 32 | CAPACITY])
+    with pytest.raises(Exception, match="no correct process writes"):
+        pool.worker().take()

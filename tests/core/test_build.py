@@ -1,0 +1,63 @@
+"""What a user sees when the extensions are not there, and that the stubs tell the truth."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ringwalk._core
+
+CORE = Path(ringwalk._core.__file__).parent
+
+
+def test_a_missing_build_is_explained(tmp_path: Path) -> None:
+    package = tmp_path / "ringwalk"
+    (package / "_core").mkdir(parents=True)
+    (package / "__init__.py").touch()
+    shutil.copy(CORE / "__init__.py", package / "_core")
+    done = subprocess.run(
+        [sys.executable, "-c", "import ringwalk._core.ring"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith(
+        "ImportError: ringwalk's compiled modules (arena, event, ring, board, heap, process, rows) "
+        f"are missing for {platform.python_implementation()} {platform.python_version()} on "
+        f"linux {platform.machine()}."
+    )
+    assert "pip install" in message
+
+
+def test_nothing_is_exported() -> None:
+    assert ringwalk._core.__all__ == []
+
+
+@pytest.mark.slow
+def test_stubs_agree_with_the_extensions(tmp_path: Path) -> None:
+    pytest.importorskip("mypy.stubtest")
+    allowed = tmp_path / "allowed"
+    # Python shows the buffer slot as a method from 3.12.
+    allowed.write_text("ringwalk._core.heap.HeapView.__buffer__\n")
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "mypy.stubtest", "ringwalk._core"),
+            *("--allowlist", str(allowed), "--ignore-unused-allowlist"),
+        ],
+        env={**os.environ, "MYPYPATH": str(CORE.parents[1]), "MYPY_CACHE_DIR": str(tmp_path)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -1,0 +1,133 @@
+"""Killed, or held up, at every instruction: nothing wedges, tears or gets lost.
+
+``tests/native/crash_step.c`` runs each operation on shared memory in a process under ptrace and
+stops it after k instructions, for every k from none to all: by SIGKILL, after which survivors
+recover (groups ring, eventcount, board, heap), or until a peer has done its whole part (groups
+preempt, handover). It prints a line of counts for each operation.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NATIVE = ROOT / "tests" / "native"
+CORE = ROOT / "ext" / "csrc"
+SOURCES = [
+    NATIVE / f"{name}.c"
+    for name in (
+        "crash_step",
+        "step",
+        "world",
+        "crash_ring",
+        "crash_eventcount",
+        "crash_board",
+        "crash_heap",
+        "preempt",
+        "preempt_heap",
+        "teeth",
+    )
+]
+
+# No lazy binding: the first call of a function must take no more instructions than the next.
+FLAGS = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-g", "-Wl,-z,now", f"-I{CORE}", f"-I{NATIVE}"]
+if platform.machine() == "aarch64":
+    # Load-exclusive/store-exclusive loops never succeed while single-stepped.
+    FLAGS.append("-march=armv8.1-a")
+
+BUILDS = [
+    (compiler, level)
+    for compiler, level in (("gcc", "-O0"), ("gcc", "-O2"), ("clang", "-O2"))
+    if shutil.which(compiler)
+]
+
+CASES = {
+    "ring": {"push", "push_full", "pop", "pop_empty"},
+    "eventcount": {"cancel", "wait", "notify"},
+    "board": {
+        *("take", "take_stale", "commit", "commit_any", "commit_failed", "cycle", "hand_out"),
+        *("close", "retry", "give_up", "cancel", "sleep"),
+    },
+    "heap": {
+        *("alloc_first", "alloc_fresh", "alloc_grow", "alloc_reuse", "alloc_sweep"),
+        *("alloc_refused", "release", "own", "refresh", "release_other", "hold", "forget"),
+        "publish",
+    },
+    "preempt": {
+        *("pop_pop", "pop_lap", "push_pop", "take_take", "take_cancel", "cancel_take"),
+        *("commit_sleep_any", "commit_sleep_all", "sleep_any_commit", "sleep_all_commit"),
+        *("wait_hand_out", "wait_close", "hand_out_wait"),
+    },
+    "handover": {
+        *("alloc_result", "alloc_near", "alloc_far", "usage_result", "usage_near"),
+        *("result_alloc", "release_alloc"),
+    },
+}
+
+LINE = re.compile(
+    r"(?P<group>\w+)\.(?P<name>\w+) instructions=(?P<instructions>\d+) visited=(?P<visited>\d+) "
+    r"wedged=(?P<wedged>\d+) torn=(?P<torn>\d+) lost=(?P<lost>\d+)"
+)
+
+
+class Counts(NamedTuple):
+    instructions: int
+    visited: int
+    wedged: int
+    torn: int
+    lost: int
+
+
+class Outcome(NamedTuple):
+    code: int
+    counts: dict[str, Counts]
+    complaints: str
+
+
+@pytest.fixture(scope="module", params=BUILDS, ids="".join)
+def stepper(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    compiler, level = request.param
+    program = tmp_path_factory.mktemp("step") / "crash_step"
+    core = sorted(CORE.glob("*.c"))
+    subprocess.run([compiler, level, *FLAGS, *SOURCES, *core, "-o", program], check=True)
+    return program
+
+
+def step_through(stepper: Path, group: str) -> Outcome:
+    done = subprocess.run([stepper, group], capture_output=True, text=True, check=False)
+    if done.returncode == 77:
+        pytest.skip(done.stderr.strip())
+    print(done.stdout)
+    counts = {}
+    for line in done.stdout.splitlines():
+        found = LINE.fullmatch(line)
+        assert found is not None, line
+        assert found["group"] == group
+        counts[found["name"]] = Counts(*(int(found[field]) for field in Counts._fields))
+    return Outcome(done.returncode, counts, done.stderr)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("group", CASES)
+def test_no_instruction_is_a_bad_place_to_die(stepper: Path, group: str) -> None:
+    outcome = step_through(stepper, group)
+    assert (outcome.code, outcome.complaints) == (0, "")
+    assert outcome.counts.keys() == CASES[group]
+    for name, counts in outcome.counts.items():
+        assert counts.instructions > 0, name
+        assert counts == Counts(counts.instructions, counts.instructions, 0, 0, 0), name
+
+
+def test_stepping_finds_planted_mistakes(stepper: Path) -> None:
+    outcome = step_through(stepper, "teeth")
+    assert outcome.code == 1
+    assert outcome.counts["wedged"].wedged > 0
+    assert outcome.counts["torn"].torn > 0
+    assert outcome.counts["lost"].lost > 0
