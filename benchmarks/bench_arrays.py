@@ -1,0 +1,126 @@
+"""How fast do large states go to the workers and come back? 1 MB and 10 MB of float64 a walker.
+
+* rows of a block: the segment adds one to the row in place; the caller reads the block.
+* arrays: ``f(a) = a + 1.0``, a new array a walker comes back, as in the rivals.
+* arrays, read-only: the same with ``inputs="readonly"``, which spares the worker's private copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from benchmarks.contest import WORKERS, Contestant, Scenario, Times, mapping
+from benchmarks.rivals.process_pool_executor import ProcessPoolExecutor
+from benchmarks.rivals.shared_memory_slots import SharedMemorySlots
+from benchmarks.rivals.thread_pool_executor import ThreadPoolExecutor
+from benchmarks.rivals.wepy_mappers import WepyWorkerMapper
+from ringwalk import Row, WalkerBlock, WorkerMapper
+
+Array = npt.NDArray[np.float64]
+
+MEGABYTE = 125_000  # float64 numbers
+
+
+def add_one(array: Array) -> Array:
+    return array + 1.0
+
+
+def add_one_in_place(row: Row) -> None:
+    row.state += 1.0
+
+
+def make_arrays(walkers: int, length: int) -> list[Array]:
+    return [np.full(length, float(k)) for k in range(walkers)]
+
+
+def check_arrays(arrays: Sequence[Array], results: list[Array]) -> None:
+    assert len(results) == len(arrays)
+    for sent, returned in zip(arrays, results, strict=True):
+        assert (returned == sent + 1.0).all()
+
+
+class BlockMaps:
+    """Maps a block again and again and counts, because each map adds one to all of it."""
+
+    def __init__(self, mapper: WorkerMapper, block: WalkerBlock) -> None:
+        self._mapper = mapper
+        self._block = block
+        self._first = block["state"][:, 0].copy()
+        self._maps = 0
+
+    def __call__(self) -> BlockMaps:
+        self._mapper.map(self._block)
+        self._maps += 1
+        return self
+
+    def check(self) -> None:
+        expected = self._first + self._maps
+        assert (self._block["state"] == expected[:, np.newaxis]).all()
+
+
+@contextmanager
+def rows_of_a_block(walkers: int, length: int) -> Iterator[BlockMaps]:
+    with WalkerBlock(walkers, state=((length,), "f8")) as block:
+        block["state"] = np.arange(walkers)[:, np.newaxis]
+        with WorkerMapper(add_one_in_place, WORKERS) as mapper:
+            yield BlockMaps(mapper, block)
+
+
+def arrays(megabytes: int, walkers: int, rounds: int) -> Scenario:
+    length = megabytes * MEGABYTE
+
+    def mapped(name: str, pool: Callable[..., Any], **options: Any) -> Contestant:
+        opened = partial(pool, add_one, WORKERS, **options)
+        return mapping(name, opened, partial(make_arrays, walkers, length), check_arrays)
+
+    rows = Contestant("rows of a block", partial(rows_of_a_block, walkers, length), BlockMaps.check)
+    return Scenario(
+        f"{megabytes} MB there and back",
+        walkers,
+        ours=(
+            rows,
+            mapped("arrays", WorkerMapper),
+            mapped("arrays, read-only", WorkerMapper, inputs="readonly"),
+        ),
+        rivals=(
+            mapped("ProcessPoolExecutor", ProcessPoolExecutor),
+            mapped("SharedMemory slots", SharedMemorySlots, length=length),
+            mapped("wepy WorkerMapper", WepyWorkerMapper),
+        ),
+        targets=(Times("wepy WorkerMapper", 10), Times("SharedMemory slots", 1)),
+        floors=(mapped("ThreadPoolExecutor", ThreadPoolExecutor),),
+        rounds=rounds,
+    )
+
+
+SCENARIOS = (arrays(1, 32, rounds=7), arrays(10, 6, rounds=5))
+
+
+@pytest.mark.parametrize(
+    "contestant",
+    [
+        pytest.param(
+            contestant,
+            id=f"{scenario.title}-{contestant}",
+            marks=pytest.mark.benchmark(
+                group=f"{scenario.title}, {scenario.walkers} walkers a map"
+            ),
+        )
+        for scenario in SCENARIOS
+        for contestant in scenario.contestants
+    ],
+)
+def bench_each(contestant: Contestant, tabulate: Callable[[Contestant], None]) -> None:
+    tabulate(contestant)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.title)
+def bench_side_by_side(scenario: Scenario, side_by_side: Callable[[Scenario], None]) -> None:
+    side_by_side(scenario)
