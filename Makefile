@@ -17,7 +17,7 @@ bench: $(VENV)/.built-bench
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,iqr,rounds
 
 lint: $(VENV)/.built-lint
-	$(BIN)/pre-commit run --all-files
+	PATH="$(abspath $(BIN)):$$PATH" pre-commit run --all-files
 
 wheel: $(VENV)/.made
 	$(BIN)/pip wheel --no-deps -w dist .
