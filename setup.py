@@ -2,6 +2,7 @@
 
 import platform
 import sys
+from glob import glob
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -33,6 +34,7 @@ EXTENSIONS = [
         f"ringwalk._core.{name}",
         [f"ext/ringwalk/_core/{name}.pyx", *(f"ext/csrc/{c}.c" for c in csrc)],
         include_dirs=["ext/csrc"],
+        depends=sorted(glob("ext/csrc/*.h")),
         extra_compile_args=CFLAGS,
     )
     for name, csrc in SOURCES.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
@@ -11,6 +12,9 @@ from pathlib import Path
 import pytest
 
 from ringwalk import Mapper, SerialMapper, TaskMapper, ThreadMapper, WorkerMapper
+
+# A shell starts its background jobs with SIGINT ignored, and so would be every test of Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ALL = (SerialMapper, ThreadMapper, WorkerMapper, TaskMapper)
 PROCESS = (WorkerMapper, TaskMapper)

@@ -30,7 +30,8 @@ static uint64_t round_up(uint64_t n, uint64_t grain) {
     return (n + grain - 1) / grain * grain;
 }
 
-/* Size classes 64, 80, 96, 112, 128, 160, ...: at most a fifth of a block is waste. */
+/* Four size classes a power of two, rounded up to 64 bytes and from a page on to pages: up to half
+ * of a small block is waste, at most a fifth of one of many pages. */
 static uint32_t class_of(uint64_t length) {
     if (length <= GRAIN)
         return 0;

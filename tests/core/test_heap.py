@@ -176,6 +176,20 @@ def test_a_view_in_a_dead_cycle_lets_go(make_space: MakeSpace) -> None:
     assert space.held() == 0
 
 
+def test_a_handle_in_the_same_dead_cycle_is_there_till_the_last_view(
+    make_space: MakeSpace,
+) -> None:
+    space = make_space()
+    block = space.writer.put(b"abc")
+    heap = space.handle(PARENT)
+    cycle: list[object] = [heap, heap.view(block, 0, 3)]
+    cycle.append(cycle)
+    space.writer.release(block)
+    del cycle, heap
+    gc.collect()
+    assert space.held() == 0
+
+
 def test_free_blocks_serve_again(make_space: MakeSpace) -> None:
     space = make_space()
     blocks = [space.writer.put(bytes(length)) for length in (100, 5000, 90_000)]

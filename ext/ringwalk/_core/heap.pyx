@@ -43,6 +43,9 @@ def unhold_all(held):
         (<Heap>heap).unhold_viewed(blocks)
 
 
+# The collector may not clear the handle or the views of a dead cycle: a view's __dealloc__ uses
+# both. They refer to nothing that refers to them.
+@cython.no_gc_clear
 @cython.final
 cdef class Heap:
     """This process's handle on one heap.
@@ -199,8 +202,7 @@ cdef class Heap:
         return 0
 
 
-# The collector must not clear a view in a dead cycle before __dealloc__ has used its heap.
-@cython.no_gc_clear
+@cython.no_gc_clear  # see Heap
 @cython.final
 cdef class HeapView:
     """A buffer on shared memory. While it, or an array made on it, lives, the block is held."""

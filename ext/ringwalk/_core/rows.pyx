@@ -10,7 +10,9 @@ cdef enum:
     LARGE = 65536
 
 
+# no_gc_clear: the collector would drop the buffers' owners before they are released.
 @cython.final
+@cython.no_gc_clear
 cdef class RowMover:
     """Called with an index, copies that row and returns ``make(columns, index)``.
 

@@ -233,7 +233,8 @@ def run_lane(setup: Setup, inherited: Workspace, job: Job, slot: int, parent: in
                 run_child(setup, publish, job, task, slot, lane, call)
             _, status = os.waitpid(pid, 0)
             heap.refresh()
-            if board.state(task)[0] == RUNNING:
+            # Killed after its commit, it may have died before it woke the parent: our death does.
+            if os.WIFSIGNALED(status) or board.state(task)[0] == RUNNING:
                 board.set_child_status(slot, status)
                 leave(1)
         code = 0
