@@ -85,7 +85,7 @@ def processes_of_session(session: int) -> set[int]:
                 fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
             except (FileNotFoundError, ProcessLookupError):
                 continue
-            if int(fields[3]) == session:
+            if int(fields[3]) == session and fields[0] != "Z":
                 found.add(int(entry.name))
     return found
 
