@@ -11,6 +11,11 @@ import weakref
 from ringwalk._core.arena cimport Arena
 from ringwalk._core.status cimport check
 
+cdef extern from "Python.h":
+    enum:
+        PyBUF_READ
+    object PyMemoryView_FromMemory(char *memory, Py_ssize_t size, int flags)
+
 MAX_HOLDERS = RW_MAX_HOLDERS
 
 
@@ -110,7 +115,7 @@ cdef class Heap:
         """A read-only memoryview that holds nothing: for use while somebody else does."""
         cdef uint8_t *address = NULL
         check(rw_heap_data(&self.c, place, length, &address))
-        return memoryview(<char[:max(length, 1)]>(<char *>address))[:length].toreadonly()
+        return PyMemoryView_FromMemory(<char *>address, length, PyBUF_READ)
 
     def peek_block(self, uint32_t block, uint64_t length):
         cdef uint8_t *address = NULL
