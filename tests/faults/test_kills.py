@@ -63,9 +63,9 @@ def advance(row: Row, cycle: int) -> int:
 
 
 def kinds_and_means() -> Any:
-    # Task processes live a few ms each, so they are hit often enough at the longer mean.
+    # A process has to live long enough to start, also on a busy machine.
     return pytest.mark.parametrize(
-        ("kind", "mean_ms"), [(WorkerMapper, 10), (TaskMapper, 30)], ids=["worker", "task"]
+        ("kind", "mean_ms"), [(WorkerMapper, 20), (TaskMapper, 30)], ids=["worker", "task"]
     )
 
 
@@ -103,9 +103,10 @@ def test_large_results(kind: type[Mapper], mean_ms: int, rounds: Rounds) -> None
         # A template forked anew, in the middle of a map, may use what the parent had then.
         pinned = 8 if kind is WorkerMapper else 0
         assert sum(heap.usage()["held_blocks"] for heap in heaps) <= pinned
-        # 8 results of 4 MiB are alive at once, whichever worker made them, and dead attempts'
-        # blocks serve again.
-        assert all(heap.usage()["committed_bytes"] <= 12 << 22 for heap in heaps)
+        # One worker may have made all 8 results of 4 MiB that are alive at once, beside those that
+        # are pinned; with what dead attempts left, which serves again, there is no more.
+        committed = [heap.usage()["committed_bytes"] >> 22 for heap in heaps]
+        assert max(committed) <= 12 + pinned
 
 
 @kinds_and_means()

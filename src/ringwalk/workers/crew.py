@@ -44,7 +44,7 @@ class EarlyDeaths:
 
     MOST = 3
     # Sent from outside, by a user or for want of memory: the next one may well live.
-    MOST_KILLED = 20
+    MOST_KILLED = 100
 
     def __init__(self) -> None:
         self._counts: dict[str, int] = {}
