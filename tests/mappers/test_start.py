@@ -106,17 +106,26 @@ def test_a_worker_that_dies_in_worker_init() -> None:
 
 
 def test_each_worker_is_bound_before_user_code_runs(process_mapper: type[Mapper]) -> None:
-    seen: list[Any] = []
+    here, arrive = os.pipe()
+    go = os.eventfd(0, os.EFD_SEMAPHORE)
 
     def init(device: Any) -> tuple[Any, Any]:
         return device, os.environ.get("CUDA_VISIBLE_DEVICES")
 
-    with process_mapper(
-        lambda k, context: context, num_workers=4, devices=[1, 3], worker_init=init
-    ) as mapper:
-        for _ in range(5):
-            seen += mapper.map(range(40))
-    assert set(seen) == {(1, "1"), (3, "3")}
+    def segment(k: int, context: Any) -> Any:
+        # A barrier, so that each of the four workers has one of the four tasks.
+        os.write(arrive, b".")
+        if k == 0:
+            for _ in range(4):
+                os.read(here, 1)
+            os.eventfd_write(go, 4)
+        os.eventfd_read(go)
+        return context
+
+    with process_mapper(segment, num_workers=4, devices=[1, 3], worker_init=init) as mapper:
+        assert sorted(mapper.map(range(4))) == [(1, "1"), (1, "1"), (3, "3"), (3, "3")]
+    for fd in (here, arrive, go):
+        os.close(fd)
 
 
 def test_the_context_is_made_once_a_worker() -> None:
