@@ -64,7 +64,6 @@ class Mapper(ABC):
     """
 
     supports_timeout = False
-    supports_retries = False
 
     def __init__(
         self,

@@ -10,7 +10,6 @@ from ringwalk._core.board import now_ns
 from ringwalk.errors import MapError, SegmentError, TransferError, WorkerInitError
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.wire import is_light
-from ringwalk.memory import WalkerBlock
 from ringwalk.memory.codec import Inputs, private
 from ringwalk.workers.devices import device_for
 from ringwalk.workers.job import (
@@ -26,16 +25,6 @@ from ringwalk.workers.job import (
 )
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.worker import Worker
-
-
-class NoSources:
-    """All columns of a local map are at hand."""
-
-    def block(self, number: int) -> WalkerBlock:
-        raise AssertionError("local maps know their blocks")
-
-    def element(self, task: int, position: int, count: int) -> Any:
-        raise AssertionError("local maps have their arguments")
 
 
 def make_local_worker(setup: Setup, index: int) -> Worker:

@@ -23,7 +23,6 @@ class ProcessMapper(Mapper):
     """A mapper whose segments run in other processes."""
 
     supports_timeout = True
-    supports_retries = True
 
     _pool: Pool | None = None
     _records: Sequence[Records] = ()

@@ -12,8 +12,8 @@ import numpy as np
 from ringwalk.errors import MapError
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.base import Mapper, raise_first
-from ringwalk.mappers.local import Attempt, NoSources, local_job, make_local_worker
-from ringwalk.workers.job import Returned, make_call, make_marker
+from ringwalk.mappers.local import Attempt, local_job, make_local_worker
+from ringwalk.workers.job import NoSources, Returned, make_call, make_marker
 from ringwalk.workers.setup import Setup
 
 

@@ -37,6 +37,16 @@ class Sources(Protocol):
     def element(self, task: int, position: int, count: int) -> Any: ...
 
 
+class NoSources:
+    """For a process that has all columns at hand: the caller's own, and those forked from it."""
+
+    def block(self, number: int) -> WalkerBlock:
+        raise AssertionError(f"block {number} is at hand")
+
+    def element(self, task: int, position: int, count: int) -> Any:
+        raise AssertionError(f"the arguments of task {task} are at hand")
+
+
 @dataclass(frozen=True, slots=True)
 class Constant:
     """The same value for every walker."""

@@ -32,7 +32,6 @@ from ringwalk._core.board import RUNNING, SLOT_READY
 from ringwalk._core.heap import hold_all, unhold_all
 from ringwalk._core.process import die_with_parent, fork
 from ringwalk.errors import RingwalkError, WorkerInitError
-from ringwalk.memory import WalkerBlock
 from ringwalk.workers.bootstrap import (
     exit_code,
     flush_streams,
@@ -45,7 +44,7 @@ from ringwalk.workers.bootstrap import (
 )
 from ringwalk.workers.crew import Death, EarlyDeaths
 from ringwalk.workers.cuda_guard import check_fork_safe
-from ringwalk.workers.job import Getter, Job, make_call, make_marker
+from ringwalk.workers.job import Getter, Job, NoSources, make_call, make_marker
 from ringwalk.workers.loop import Publisher, run_task
 from ringwalk.workers.plan import Workspace
 from ringwalk.workers.setup import Setup
@@ -190,16 +189,6 @@ class LaneCrew:
         self._lanes = {}
 
 
-class _Inherited:
-    """Sources of a task process: it has all arguments already."""
-
-    def block(self, number: int) -> WalkerBlock:
-        raise AssertionError("lanes inherit their blocks")
-
-    def element(self, task: int, position: int, count: int) -> Any:
-        raise AssertionError("lanes inherit their arguments")
-
-
 def run_lane(setup: Setup, inherited: Workspace, job: Job, slot: int, parent: int) -> NoReturn:
     """A lane's whole life."""
     code = 1
@@ -215,7 +204,7 @@ def run_lane(setup: Setup, inherited: Workspace, job: Job, slot: int, parent: in
         # What a child need not make itself, it need not copy pages for. A context it must make.
         call = None
         if setup.worker_init is None:
-            call = make_call(setup, make_worker(setup, slot), job, _Inherited())
+            call = make_call(setup, make_worker(setup, slot), job, NoSources())
         gc.disable()
         gc.freeze()  # a collection in a child would copy every page that it marks
         board.set_phase(slot, SLOT_READY)
@@ -260,11 +249,11 @@ def run_child(
             leave(code)
         try:
             if call is None:
-                call = make_call(setup, make_worker(setup, slot), job, _Inherited())
+                call = make_call(setup, make_worker(setup, slot), job, NoSources())
         except Exception as error:  # worker_init is user code
             publish.failure(task, error, "start")
         else:
-            run_task(publish, task, call, make_marker(job, _Inherited()))
+            run_task(publish, task, call, make_marker(job, NoSources()))
         code = 0
     except SystemExit as stop:
         code = exit_code(stop.code)
