@@ -1,17 +1,26 @@
 # Two commands do everything on a machine with Python 3.11+ and a C compiler:
 #   make demo    create the environment, build, run the main job
-#   make test    the same, run all tests
+#   make test    the same, run all tests, those of the host packages included
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test bench lint wheel clean
+# A host package that an adapter serves has a folder of tests and an environment of its own,
+# because the hosts' pins clash (numpy 1 against 2). What is tested there is the wheel.
+HOSTS := $(notdir $(patsubst %/,%,$(dir $(wildcard tests/adapters/*/requirements.txt))))
+
+.PHONY: demo test test-core bench lint wheel clean $(HOSTS:%=test-%)
 
 demo: $(VENV)/.built
 	$(BIN)/ringwalk demo
 
-test: $(VENV)/.built-test
+test: test-core $(HOSTS:%=test-%)
+
+test-core: $(VENV)/.built-test
 	$(BIN)/python -m pytest
+
+$(HOSTS:%=test-%): test-%: $(VENV)-%/.built
+	$(VENV)-$*/bin/python -m pytest tests/adapters/$*
 
 bench: $(VENV)/.built-bench
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,iqr,rounds
@@ -19,10 +28,15 @@ bench: $(VENV)/.built-bench
 lint: $(VENV)/.built-lint
 	PATH="$(abspath $(BIN)):$$PATH" pre-commit run --all-files
 
-wheel: $(VENV)/.made
-	$(BIN)/pip wheel --no-deps -w dist .
+wheel: dist/.built
 
 SOURCES := pyproject.toml setup.py $(shell find ext -name '*.[ch]' -o -name '*.pyx' -o -name '*.pxd')
+MODULES := $(shell find src/ringwalk -name '*.py' -o -name '*.pyi')
+
+dist/.built: $(VENV)/.made $(SOURCES) $(MODULES)
+	rm -rf dist
+	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	touch $@
 
 $(VENV)/.made:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Ringwalk needs Python 3.11 or newer, this is " + sys.version'
@@ -38,5 +52,16 @@ $(VENV)/.built-%: $(VENV)/.built
 	$(BIN)/pip install --quiet --editable '.[$*]'
 	touch $@
 
+$(VENV)-%/.made: tests/adapters/%/requirements.txt
+	$(PYTHON) -m venv --clear $(VENV)-$*
+	$(VENV)-$*/bin/pip install --quiet --upgrade pip
+	$(VENV)-$*/bin/pip install --quiet -r $<
+	touch $@
+
+$(VENV)-%/.built: $(VENV)-%/.made dist/.built
+	$(VENV)-$*/bin/pip install --quiet --force-reinstall --no-deps dist/ringwalk-*.whl
+	$(VENV)-$*/bin/pip install --quiet dist/ringwalk-*.whl
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist src/*.egg-info src/ringwalk/_core/*.so
+	rm -rf $(VENV) $(VENV)-* build dist src/*.egg-info src/ringwalk/_core/*.so
