@@ -63,5 +63,7 @@ $(VENV)-%/.built: $(VENV)-%/.made dist/.built
 	$(VENV)-$*/bin/pip install --quiet dist/ringwalk-*.whl
 	touch $@
 
+.PRECIOUS: $(VENV)-%/.made
+
 clean:
 	rm -rf $(VENV) $(VENV)-* build dist src/*.egg-info src/ringwalk/_core/*.so
