@@ -4,6 +4,7 @@ import platform
 import sys
 from glob import glob
 
+import numpy
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 
@@ -27,13 +28,14 @@ SOURCES = {
     "heap": ["heap", "arena"],
     "process": ["process"],
     "rows": [],
+    "plain": [],
 }
 
 EXTENSIONS = [
     Extension(
         f"ringwalk._core.{name}",
         [f"ext/ringwalk/_core/{name}.pyx", *(f"ext/csrc/{c}.c" for c in csrc)],
-        include_dirs=["ext/csrc"],
+        include_dirs=["ext/csrc", numpy.get_include()],
         depends=sorted(glob("ext/csrc/*.h")),
         extra_compile_args=CFLAGS,
     )

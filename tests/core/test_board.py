@@ -44,6 +44,46 @@ def test_life_of_a_task(make_pool: MakePool) -> None:
     assert pool.harvest(4) == (0, [])
 
 
+def test_payloads_that_lie_one_after_another(make_pool: MakePool) -> None:
+    pool = make_pool()
+    pool.board.arm_each(2, EPOCH, 1000, [40, 0, 24])
+    assert pool.board.ready(CAPACITY) == [2, 3, 4]
+    assert [pool.worker(0).input(k) for k in (2, 3, 4)] == [(1000, 40), (1040, 0), (1040, 24)]
+    with pytest.raises(IndexError, match=f"board for {CAPACITY}"):
+        pool.board.arm_each(CAPACITY - 1, EPOCH, 0, [8, 8])
+
+
+def test_run_comes_back_when_the_record_is_too_small_or_the_map_over(make_pool: MakePool) -> None:
+    pool = make_pool()
+    board, worker = pool.board, pool.worker(1)
+    answers: list[Any] = [None, 2.5, "text", 4]
+    pool.start(len(answers))
+    assert worker.run(EPOCH, answers.__getitem__) == "text"
+    assert worker.taken == 2
+    assert [board.state(k)[0] for k in range(4)] == [
+        states.DONE,
+        states.DONE,
+        states.RUNNING,
+        states.READY,
+    ]
+    board.arm(5, EPOCH + 1, 0, 0)
+    board.push(EPOCH + 1, [5])
+    assert worker.run(EPOCH, answers.__getitem__) is None
+    assert worker.taken == 5
+    assert board.state(3)[0] == states.DONE
+    board.close()
+    assert worker.run(EPOCH, answers.__getitem__) is None
+    assert worker.taken == -1
+
+
+def test_what_a_call_raises_comes_through_run_with_its_task(make_pool: MakePool) -> None:
+    pool = make_pool()
+    pool.start(1)
+    with pytest.raises(IndexError):
+        pool.worker(0).run(EPOCH, [].__getitem__)
+    assert pool.board.running_on(0) == 0
+
+
 INLINE = st.one_of(
     st.none(),
     st.booleans(),

@@ -92,6 +92,7 @@ cdef extern from "board.h" nogil:
     void rw_board_awake(rw_board *board)
     void rw_board_close(rw_board *board)
     void rw_board_reopen(rw_board *board)
+    int rw_board_take(rw_board *board, rw_ring *ring, uint32_t worker, uint32_t *task)
     int rw_board_wait(rw_board *board, rw_ring *ring, uint32_t worker, int64_t spin_ns,
                       uint32_t *task)
     void rw_board_commit(rw_board *board, uint32_t task, uint32_t worker, uint32_t state,
@@ -129,12 +130,14 @@ cdef class Board:
     cdef Ring ring
     cdef rw_board c
     cdef readonly int worker
+    cdef readonly int64_t taken
 
     def __cinit__(self, Arena arena not None, uint64_t offset, Ring ring not None,
                   uint32_t slots, uint32_t capacity, int wake_fd, int worker=-1):
         self.arena = arena
         self.ring = ring
         self.worker = worker
+        self.taken = -1
         if worker >= <int>slots:
             raise ValueError(f"worker {worker} of a board with {slots} slots")
         rw_board_bind(&self.c, arena.at(offset, rw_board_bytes(slots, capacity)), slots,
@@ -167,6 +170,17 @@ cdef class Board:
         """Make one task ready; its payload lies at offset in the parent's heap."""
         self.task(task)
         rw_board_arm(&self.c, task, epoch, offset, length)
+
+    def arm_each(self, uint32_t first, uint32_t epoch, uint64_t offset, list lengths):
+        """Make consecutive tasks ready whose payloads lie one after another from offset on."""
+        cdef uint32_t i = first
+        cdef uint64_t length
+        self.span(first, len(lengths))
+        for item in lengths:
+            length = item
+            rw_board_arm(&self.c, i, epoch, offset, length)
+            offset += length
+            i += 1
 
     def arm_range(self, uint32_t first, uint32_t count, uint32_t epoch):
         """Make tasks ready that carry no payload of their own."""
@@ -332,7 +346,7 @@ cdef class Board:
 
     # --- worker ------------------------------------------------------------------------------
 
-    def take(self, int64_t spin_ns=0):
+    cpdef int64_t take(self, int64_t spin_ns=0) except? -1:
         """Claim the next task, sleeping while there is none; -1 when the pool closes.
 
         A signal handler that raises ends the sleep with its exception.
@@ -340,10 +354,15 @@ cdef class Board:
         cdef uint32_t task = 0
         cdef int status
         self.as_worker()
+        self.taken = -1
         while True:
-            with nogil:
-                status = rw_board_wait(&self.c, &self.ring.c, self.worker, spin_ns, &task)
+            # Work at hand is taken without letting the GIL go: that costs as much as the claim.
+            status = rw_board_take(&self.c, &self.ring.c, self.worker, &task)
+            if status == RW_EMPTY:
+                with nogil:
+                    status = rw_board_wait(&self.c, &self.ring.c, self.worker, spin_ns, &task)
             if status == RW_OK:
+                self.taken = task
                 return task
             if status == RW_EMPTY:
                 return -1
@@ -351,12 +370,27 @@ cdef class Board:
                 check(status)
             PyErr_CheckSignals()
 
+    def run(self, uint32_t epoch, call, int64_t spin_ns=0):
+        """Take tasks of one map, call with each, commit what a record has room for.
+
+        Returns as soon as the caller has to do something about the task ``taken``: -1, the pool
+        closes; a task of another epoch, which was not called; or one whose result, which is
+        returned, needs a payload. What ``call`` raises comes through, with ``taken`` set as well.
+        """
+        while True:
+            task = self.take(spin_ns)
+            if task < 0 or self.epoch_of(task) != epoch:
+                return None
+            result = call(task)
+            if not self.commit_inline(task, result):
+                return result
+
     def job(self):
         """(epoch, offset, length) of the current map's header in the parent's heap."""
         cdef uint64_t epoch = rw_load_acquire(&self.c.words.job_epoch)
         return epoch, self.c.words.job_offset, self.c.words.job_length
 
-    def epoch_of(self, uint32_t task):
+    cpdef uint32_t epoch_of(self, uint32_t task) except? 0:
         return RW_WORD_EPOCH(rw_load_relaxed(&self.task(task).state))
 
     def input(self, uint32_t task):
@@ -364,7 +398,7 @@ cdef class Board:
         cdef rw_task *t = self.task(task)
         return t.input_offset, t.input_length
 
-    def commit_inline(self, uint32_t task, result):
+    cpdef bint commit_inline(self, uint32_t task, result) except -1:
         """Commit None, a bool, a float or a 64-bit int in the record itself.
 
         Returns False, having done nothing, for any other value.

@@ -78,6 +78,8 @@ class Transaction:
         self._pool = pool
         self._board = pool.space.board
         self._codec = pool.space.codec
+        self._codec.begin()
+        self._heaps = pool.space.heaps
         self._arguments = arguments
         self._options = options
         self.first = first
@@ -106,16 +108,16 @@ class Transaction:
         job = wire.job(self.first, self._cycle)
         self._pool.crew.fill(job)
         try:
-            header = self._codec.dumps(job)
+            header, blocks = self._codec.dumps(job)
         except Exception as error:  # pickling runs user code
             raise ConfigError(
                 f"an argument that is the same for all walkers cannot be pickled: {error}. "
                 "TaskMapper takes any object; for WorkerMapper, make it picklable or have the "
                 "segment function refer to it"
             ) from error
-        self._held.extend(header.blocks)
-        offset = self._put(header.payload)
-        self._board.announce(self._epoch, offset, len(header.payload))
+        self._held.extend(blocks)
+        offset = self._put(header)
+        self._board.announce(self._epoch, offset, len(header))
         if not wire.carried:
             self._arm_all()
             return
@@ -125,8 +127,7 @@ class Transaction:
                 return
             self._held.extend(chunk.blocks)
             offset = self._put(chunk.data)
-            for k, (start, length) in enumerate(zip(chunk.starts, chunk.lengths, strict=True)):
-                self._board.arm(chunk.first + k, self._epoch, offset + start, length)
+            self._board.arm_each(chunk.first, self._epoch, offset, chunk.lengths)
             self._armed = chunk.first + len(chunk.lengths)
             self._board.push(self._epoch, range(chunk.first, self._armed))
 
@@ -223,8 +224,8 @@ class Transaction:
             return  # cancelled: no result; lost: its error is known already
         if state not in (DONE, FAILED):
             raise RingwalkError(f"task {task} has the unknown state {state}; please report this")
-        heap = self._pool.space.heaps[worker + 1]
-        handed = [(worker + 1, block)]
+        heap = self._heaps[worker + 1]
+        handed: list[tuple[int, int]] = []
         try:
             value = self._codec.loads(heap.peek_block(block, length), None, handed)
         except Exception as error:  # unpickling runs user code
@@ -239,10 +240,11 @@ class Transaction:
                 self.errors[walker] = value.to_error(walker)
             else:
                 self.results[task] = value
-                if isinstance(value, Returned):
+                if type(value) is Returned:
                     self.returned.append(walker)
+        heap.release_for(block, worker + 1)
         for index, given in handed:
-            self._pool.space.heaps[index].release_for(given, worker + 1)
+            self._heaps[index].release_for(given, worker + 1)
 
     def _mourn(self, death: Death) -> None:
         """A worker is dead: settle what it ran, free what it held, start another."""

@@ -29,7 +29,6 @@ class Chunk:
 
     first: int
     lengths: list[int]
-    starts: list[int]
     data: bytes
     blocks: list[int]
 
@@ -81,26 +80,31 @@ class Wire:
         """Payloads of [first, first + count); a walker and its error where one cannot be made."""
         same: dict[int, Encoded] = {}  # clones: one object for many walkers is sent once
         only = self.carried[0] if len(self.carried) == 1 else None
-        chunk = Chunk(0, [], [], b"", [])
-        parts: list[bytes] = []
+        begin, lengths, parts = 0, list[int](), list[bytes]()
+        blocks: list[int] = []
         size = 0
         for task in range(count):
-            values = tuple(column[first + task] for column in self.carried)
-            known = same.get(id(values[0])) if only is not None else None
-            try:
-                encoded = codec.dumps(values) if known is None else known
-            except Exception as error:  # pickling runs user code
-                yield first + task, error
-                return
-            if only is not None and known is None:
-                same[id(values[0])] = encoded
-            if known is None:
-                chunk.blocks.extend(encoded.blocks)
-            chunk.starts.append(size)
-            chunk.lengths.append(len(encoded.payload))
-            parts.append(encoded.payload)
-            size += len(encoded.payload)
+            if only is None:
+                values = tuple([column[first + task] for column in self.carried])
+                known = None
+            else:
+                values = (only[first + task],)
+                known = same.get(id(values[0]))
+            if known is not None:
+                payload, _ = known
+            else:
+                try:
+                    encoded = payload, made = codec.dumps(values)
+                except Exception as error:  # pickling runs user code
+                    yield first + task, error
+                    return
+                if only is not None:
+                    same[id(values[0])] = encoded
+                blocks.extend(made)
+            lengths.append(len(payload))
+            parts.append(payload)
+            size += len(payload)
             if len(parts) == _CHUNK_TASKS or size >= _CHUNK_BYTES or task == count - 1:
-                yield Chunk(chunk.first, chunk.lengths, chunk.starts, b"".join(parts), chunk.blocks)
-                chunk = Chunk(task + 1, [], [], b"", [])
-                parts, size = [], 0
+                yield Chunk(begin, lengths, b"".join(parts), blocks)
+                begin, lengths, parts = task + 1, [], []
+                blocks, size = [], 0

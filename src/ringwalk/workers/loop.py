@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ringwalk._core.board import Board
 from ringwalk.errors import HeapFullError
 from ringwalk.workers.failure import Failure, Stage
 from ringwalk.workers.job import Getter, Marker, UnreadableArgument
@@ -28,15 +29,22 @@ class Publisher:
         if self._board.commit_inline(task, result):
             return
         try:
-            encoded = self._codec.dumps(result)
-            block = self._codec.own.put(encoded.payload)
+            payload, _ = self._codec.dumps(result)
+            block = self._codec.own.put(payload)
         except Exception as error:  # whatever a user's __reduce__ raises, or no memory
             self.failure(task, error, "result")
         else:
-            self._board.commit(task, False, block, len(encoded.payload))
+            self._board.commit(task, False, block, len(payload))
+
+    def raised(self, task: int, error: BaseException) -> None:
+        """Commit what a call ended with: the segment's own error, or its argument's."""
+        if isinstance(error, UnreadableArgument):
+            self.failure(task, error.reason, "argument")
+        else:
+            self.failure(task, error, "segment")
 
     def failure(self, task: int, error: BaseException, stage: Stage) -> None:
-        payload = self._codec.dumps(Failure.of(error, stage)).payload
+        payload, _ = self._codec.dumps(Failure.of(error, stage))
         try:
             block = self._codec.own.put(payload)
         except HeapFullError as full:
@@ -52,7 +60,7 @@ def run_task(publish: Publisher, task: int, call: Getter, mark: Marker) -> None:
     except SystemExit:
         raise
     except BaseException as error:  # a segment may raise anything; the parent decides
-        publish.failure(task, error, "segment")
+        publish.raised(task, error)
     else:
         publish.result(task, result, mark)
 
@@ -60,31 +68,36 @@ def run_task(publish: Publisher, task: int, call: Getter, mark: Marker) -> None:
 def serve(space: Workspace, load_job: Callable[[], tuple[Getter, Marker]], spin_ns: int) -> None:
     """Run tasks until the pool closes."""
     board, publish = space.board, Publisher(space)
-    take, commit_inline = board.take, board.commit_inline
-    epoch = -1
-    call: Getter
-    mark: Marker
-    while (task := take(spin_ns)) >= 0:
-        if board.epoch_of(task) != epoch:
-            try:
-                call, mark = load_job()
-            except Exception as error:  # unpickling runs user code
-                publish.failure(task, error, "argument")
-                continue
-            epoch = board.epoch_of(task)
-        # run_task's body, repeated for the hot path: a no-op segment takes about as long as the
-        # two calls that this saves.
+    task = board.take(spin_ns)
+    while task >= 0:
         try:
-            result = call(task)
+            call, mark = load_job()
+        except Exception as error:  # unpickling runs user code
+            publish.failure(task, error, "argument")
+            task = board.take(spin_ns)
+        else:
+            task = _run_map(board, publish, task, call, mark, spin_ns)
+
+
+def _run_map(
+    board: Board, publish: Publisher, task: int, call: Getter, mark: Marker, spin_ns: int
+) -> int:
+    """Run tasks of one map, of which the first is claimed; the first of the next, or -1."""
+    epoch = board.epoch_of(task)
+    run_task(publish, task, call, mark)
+    while True:
+        try:
+            # run_task over and over, without coming back here for what the record has room for.
+            result = board.run(epoch, call, spin_ns)
         except SystemExit:
             raise
-        except UnreadableArgument as unreadable:
-            publish.failure(task, unreadable.reason, "argument")
-            continue
         except BaseException as error:
-            publish.failure(task, error, "segment")
+            if board.taken < 0:
+                raise  # from a signal handler, between tasks
+            publish.raised(board.taken, error)
             continue
-        if not commit_inline(task, result):
-            publish.result(task, result, mark)
-        # Views on the inputs die with it now, not when the next task comes.
-        result = None
+        task = board.taken
+        if task < 0 or board.epoch_of(task) != epoch:
+            return task
+        publish.result(task, result, mark)
+        result = None  # its views on shared memory die now, not when the next task ends

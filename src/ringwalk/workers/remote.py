@@ -41,6 +41,7 @@ class RemoteJobs:
     def load(self) -> tuple[Getter, Marker]:
         """The current map. Raises what unpickling it raises."""
         _, offset, length = self._board.job()
+        self._codec.begin()
         job: Job = self._codec.loads(self._parent.peek(offset, length), self._setup.inputs)
         for number in self._blocks.keys() - set(job.blocks):
             self._blocks.pop(number).close()

@@ -1,0 +1,590 @@
+"""Plain values written flat: walker state to bytes and back, without pickle's machinery.
+
+Plain are None, bool, 64-bit int, float, complex, str, bytes; tuple, list and dict with simple keys;
+numpy arrays and scalars that hold no objects; and instances of Python classes that keep their state
+in ``__dict__`` and leave pickling to ``object``. What is plain comes back as pickle would bring it
+back: same types, one object where there was one, cycles through lists, dicts and instances kept.
+For anything else ``dumps`` gives None, and the caller pickles.
+
+A value is a tag byte and what it needs; numbers are little-endian and unaligned::
+
+    N T F | i s64 | f f64 | c 2 x f64 | s b: u32 length, bytes | t l d: u32 count, elements
+    o: layout, attribute values | x: layout, bytes | r: u32 number of an earlier container
+    a A: layout, u8 flags, u8 ndim, ndim x s64, then the data, or for A the u32 number of a buffer
+    layout: u32 length, pickle of (class, attribute names) or of a dtype
+
+Layouts are pickled once an encoder and looked up by their bytes once a decoder; so neither may
+outlive a map, between maps a class may be defined anew. No user code runs but to pickle a class.
+"""
+
+cimport cython
+cimport numpy as cnp
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_Next
+from cpython.object cimport PyObject, PyTypeObject
+from cpython.ref cimport Py_INCREF
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memcpy
+
+import copyreg
+import pickle
+
+import numpy as np
+
+cdef extern from "Python.h":
+    bint PyLong_CheckExact(object)
+    bint PyFloat_CheckExact(object)
+    bint PyComplex_CheckExact(object)
+    object PyComplex_FromDoubles(double, double)
+    double PyComplex_RealAsDouble(object)
+    double PyComplex_ImagAsDouble(object)
+    bint PyUnicode_CheckExact(object)
+    bint PyBytes_CheckExact(object)
+    bint PyTuple_CheckExact(object)
+    bint PyList_CheckExact(object)
+    bint PyDict_CheckExact(object)
+    long long PyLong_AsLongLongAndOverflow(object, int *overflow)
+    const char *PyUnicode_AsUTF8AndSize(object, Py_ssize_t *size) except NULL
+    object PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
+    object PyObject_GenericGetDict(object, void *context)
+    int PyObject_GenericSetAttr(object, object, object) except -1
+
+cdef extern from "numpy/arrayobject.h":
+    object PyArray_Scalar(void *data, cnp.dtype dtype, object base)
+    ctypedef struct PyArray_Descr:
+        pass
+    PyTypeObject PyArray_Type
+    object PyArray_NewFromDescr(PyTypeObject *kind, PyArray_Descr *dtype, int ndim,
+                                cnp.npy_intp *shape, cnp.npy_intp *strides, void *data, int flags,
+                                PyObject *parent)
+
+cnp.import_array()
+
+cdef enum:
+    DEEPEST = 64  # containers in containers
+    SHORTEST_SHARED = 64  # a shorter text is written again rather than looked for
+    READONLY = 1
+    FORTRAN = 2
+    HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
+
+cdef set SCALARS = {
+    kind for kind in np.sctypeDict.values() if not issubclass(kind, (np.object_, np.flexible))
+}
+
+
+class _Bare:
+    """What an instance without slots and without a base in C looks like."""
+
+
+cdef object _new = object.__new__
+cdef Py_ssize_t _bare_size = _Bare.__basicsize__
+
+
+def _keeps_state_in_dict(cls):
+    """Whether pickle would take an instance apart into its class and its ``__dict__``."""
+    return (
+        cls.__reduce_ex__ is object.__reduce_ex__
+        and cls.__reduce__ is object.__reduce__
+        and cls.__getstate__ is object.__getstate__
+        and cls.__new__ is object.__new__
+        and cls.__basicsize__ == _bare_size
+        and cls.__itemsize__ == 0
+        and cls not in copyreg.dispatch_table
+        and not any(hasattr(cls, name) for name in
+                    ("__setstate__", "__getnewargs__", "__getnewargs_ex__", "__slots__"))
+        and all(base is object or base.__flags__ & HEAP_TYPE for base in cls.__mro__)
+    )
+
+
+def _is_data_descriptor(cls, name):
+    return hasattr(type(getattr(cls, "__dict__", {}).get(name)), "__set__")
+
+
+@cython.final
+cdef class Encoder:
+    """Writes values one after another; knows the layouts it met. Not for two threads at once."""
+
+    cdef uint8_t *data
+    cdef size_t used
+    cdef size_t room
+    cdef Py_ssize_t out_of_band_from
+    cdef dict layouts  # class -> {attribute names: layout}, or None where pickle must do it
+    cdef dict dtypes
+    cdef dict memo  # id -> number, of the value that is being written
+    cdef list large
+
+    def __cinit__(self, Py_ssize_t out_of_band_from):
+        self.out_of_band_from = out_of_band_from
+        self.layouts = {}
+        self.dtypes = {}
+        self.memo = {}
+
+    def __dealloc__(self):
+        free(self.data)
+
+    def dumps(self, value, bytes head, list large):
+        """``head`` followed by the value, as bytes; None if it is not plain.
+
+        Arrays of ``out_of_band_from`` bytes and more are appended to ``large``, contiguous, and
+        only their number is written.
+        """
+        self.used = 0
+        self.large = large
+        cdef int plain = 0
+        try:
+            self.bytes(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
+            plain = self.value(value, 0)
+        finally:
+            self.memo.clear()
+            self.large = None
+        if not plain:
+            return None
+        return PyBytes_FromStringAndSize(<char *>self.data, self.used)
+
+    cdef uint8_t *reserve(self, size_t more) except NULL:
+        cdef size_t room
+        cdef void *grown
+        if more > self.room - self.used:
+            room = max(2 * self.room, self.used + more, 4096)
+            grown = realloc(self.data, room)
+            if grown == NULL:
+                raise MemoryError(f"no memory to write a value of more than {self.used} bytes")
+            self.data = <uint8_t *>grown
+            self.room = room
+        self.used += more
+        return self.data + self.used - more
+
+    cdef int bytes(self, const void *source, size_t length) except -1:
+        memcpy(self.reserve(length), source, length)
+        return 1
+
+    cdef int tag(self, uint8_t tag) except -1:
+        self.reserve(1)[0] = tag
+        return 1
+
+    cdef int tagged(self, uint8_t tag, const void *source, size_t length) except -1:
+        cdef uint8_t *place = self.reserve(1 + length)
+        place[0] = tag
+        memcpy(place + 1, source, length)
+        return 1
+
+    cdef int counted(self, uint8_t tag, Py_ssize_t count) except -1:
+        cdef uint32_t number = <uint32_t>count
+        if count > 0xFFFFFFFF:
+            return 0
+        return self.tagged(tag, &number, 4)
+
+    cdef int text(self, uint8_t tag, const char *source, Py_ssize_t length) except -1:
+        return self.counted(tag, length) and self.bytes(source, length)
+
+    cdef int layout(self, uint8_t tag, bytes layout) except -1:
+        return self.text(tag, PyBytes_AS_STRING(layout), PyBytes_GET_SIZE(layout))
+
+    cdef int known(self, value) except -1:
+        """Write a reference to a container that was written before; else give it a number."""
+        key = <size_t><PyObject *>value
+        number = self.memo.get(key)
+        if number is not None:
+            return self.counted(c"r", number)
+        self.memo[key] = len(self.memo)
+        return 0
+
+    cdef int value(self, object value, int depth) except -1:
+        """1: written. 0: not plain."""
+        cdef long long integer
+        cdef double parts[2]
+        cdef int overflow = 0
+        cdef Py_ssize_t length
+        cdef const char *text
+        if value is None:
+            return self.tag(c"N")
+        if value is True:
+            return self.tag(c"T")
+        if value is False:
+            return self.tag(c"F")
+        if PyFloat_CheckExact(value):
+            parts[0] = value
+            return self.tagged(c"f", parts, 8)
+        if PyLong_CheckExact(value):
+            integer = PyLong_AsLongLongAndOverflow(value, &overflow)
+            return 0 if overflow else self.tagged(c"i", &integer, 8)
+        if PyUnicode_CheckExact(value):
+            try:
+                text = PyUnicode_AsUTF8AndSize(value, &length)
+            except UnicodeEncodeError:  # lone surrogates, as in undecodable file names
+                return 0
+            if length >= SHORTEST_SHARED and self.known(value):
+                return 1
+            return self.text(c"s" if length < SHORTEST_SHARED else c"S", text, length)
+        if PyBytes_CheckExact(value):
+            length = PyBytes_GET_SIZE(value)
+            if length >= SHORTEST_SHARED and self.known(value):
+                return 1
+            return self.text(c"b" if length < SHORTEST_SHARED else c"B",
+                             PyBytes_AS_STRING(value), length)
+        if depth > DEEPEST:
+            return 0
+        return self.container(value, depth + 1)
+
+    cdef int container(self, object value, int depth) except -1:
+        cdef double parts[2]
+        kind = type(value)
+        if kind is cnp.ndarray:
+            return self.known(value) or self.array(value)
+        if PyTuple_CheckExact(value):
+            return self.tuple(value, depth)
+        if PyList_CheckExact(value):
+            if self.known(value):
+                return 1
+            if not self.counted(c"l", len(<list>value)):
+                return 0
+            for element in <list>value:
+                if not self.value(element, depth):
+                    return 0
+            return 1
+        if PyDict_CheckExact(value):
+            return self.known(value) or self.dict(value, depth)
+        if PyComplex_CheckExact(value):
+            parts[0] = PyComplex_RealAsDouble(value)
+            parts[1] = PyComplex_ImagAsDouble(value)
+            return self.tagged(c"c", parts, 16)
+        if kind in SCALARS:
+            return self.scalar(value)
+        return self.known(value) or self.instance(value, kind, depth)
+
+    cdef int tuple(self, tuple value, int depth) except -1:
+        key = <size_t><PyObject *>value
+        number = self.memo.get(key)
+        if number is not None:
+            return number >= 0 and self.counted(c"r", number)
+        number = len(self.memo)
+        self.memo[key] = -1  # met again before its end, it is in a cycle: pickle knows how
+        if not self.counted(c"t", len(value)):
+            return 0
+        for element in value:
+            if not self.value(element, depth):
+                return 0
+        self.memo[key] = number
+        return 1
+
+    cdef int dict(self, dict value, int depth) except -1:
+        cdef Py_ssize_t position = 0
+        cdef PyObject *key
+        cdef PyObject *element
+        if not self.counted(c"d", len(value)):
+            return 0
+        while PyDict_Next(value, &position, &key, &element):
+            kind = type(<object>key)
+            if not (kind is str or kind is int or kind is bytes or kind is float or kind is bool):
+                return 0
+            if not (self.value(<object>key, depth) and self.value(<object>element, depth)):
+                return 0
+        return 1
+
+    cdef int instance(self, value, cls, int depth) except -1:
+        cdef Py_ssize_t position = 0
+        cdef PyObject *key
+        cdef PyObject *element
+        layouts = self.layouts.get(cls, False)
+        if layouts is False:
+            layouts = self.layouts[cls] = {} if _keeps_state_in_dict(cls) else None
+        if layouts is None:
+            return 0
+        state = PyObject_GenericGetDict(value, NULL)
+        names = tuple(<dict>state)
+        layout = (<dict>layouts).get(names)
+        if layout is None:
+            layout = (<dict>layouts)[names] = self.describe(cls, names)
+        if not layout or not self.layout(c"o", layout):
+            return 0
+        while PyDict_Next(<dict>state, &position, &key, &element):
+            if not self.value(<object>element, depth):
+                return 0
+        return 1
+
+    cdef bytes describe(self, cls, tuple names):
+        """A class and its attributes, pickled; empty where pickle has to take over."""
+        for name in names:
+            if type(name) is not str or any(_is_data_descriptor(c, name) for c in cls.__mro__):
+                return b""
+        try:
+            return pickle.dumps((cls, names), 5)
+        except (pickle.PicklingError, AttributeError, TypeError):  # not found under its name
+            return b""
+
+    cdef bytes dtype_layout(self, dtype):
+        layout = self.dtypes.get(dtype)
+        if layout is None:
+            layout = self.dtypes[dtype] = b"" if dtype.hasobject else pickle.dumps(dtype, 5)
+        return layout
+
+    cdef int scalar(self, value) except -1:
+        cdef bytes data = value.tobytes()
+        return (self.layout(c"x", self.dtype_layout(value.dtype))
+                and self.bytes(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data)))
+
+    cdef int array(self, cnp.ndarray value) except -1:
+        cdef bytes layout = self.dtype_layout(value.dtype)
+        cdef uint8_t flags = 0 if cnp.PyArray_ISWRITEABLE(value) else READONLY
+        cdef int ndim = cnp.PyArray_NDIM(value), k
+        cdef int64_t length
+        cdef uint8_t *place
+        if not layout or type(value.dtype).__module__ != "numpy.dtypes":
+            return 0
+        if not cnp.PyArray_IS_C_CONTIGUOUS(value):
+            if cnp.PyArray_IS_F_CONTIGUOUS(value):
+                flags |= FORTRAN
+            else:
+                value = cnp.PyArray_GETCONTIGUOUS(value)
+        cdef Py_ssize_t nbytes = cnp.PyArray_NBYTES(value)
+        cdef bint large = nbytes >= self.out_of_band_from
+        if not self.layout(c"A" if large else c"a", layout):
+            return 0
+        place = self.reserve(2 + 8 * ndim)
+        place[0] = flags
+        place[1] = <uint8_t>ndim
+        for k in range(ndim):
+            length = cnp.PyArray_DIM(value, k)
+            memcpy(place + 2 + 8 * k, &length, 8)
+        if not large:
+            return self.bytes(cnp.PyArray_DATA(value), nbytes)
+        cdef uint32_t number = len(self.large)
+        self.large.append(value)
+        return self.bytes(&number, 4)
+
+
+NOT_PLAIN = object()
+"""What ``Decoder.loads`` returns for a pickle."""
+
+cdef uint8_t PICKLE_BEGINS = pickle.dumps(None, 5)[0]
+
+
+@cython.final
+cdef class Decoder:
+    """Reads what an ``Encoder`` wrote. Trusts no length: a scribbled payload is a ValueError."""
+
+    cdef dict layouts  # bytes -> (class, names) or dtype
+    cdef const uint8_t *at
+    cdef const uint8_t *end
+    cdef list memo
+    cdef list buffers
+
+    def __cinit__(self):
+        self.layouts = {}
+
+    def whole(self, payload):
+        """The value of a payload that has no buffers; NOT_PLAIN if it has, or is a pickle."""
+        cdef Py_buffer source
+        cdef uint64_t count = 1
+        PyObject_GetBuffer(payload, &source, PyBUF_SIMPLE)
+        try:
+            if <size_t>source.len > sizeof(count):
+                memcpy(&count, source.buf, sizeof(count))
+            return NOT_PLAIN if count else self.read(&source, sizeof(count), [])
+        finally:
+            PyBuffer_Release(&source)
+
+    def loads(self, payload, Py_ssize_t start, list buffers):
+        """The value that begins at a byte of a payload, or NOT_PLAIN if a pickle does.
+
+        Args:
+            buffers: the arrays that were written out of band.
+
+        Raises ValueError for what no encoder wrote, and what importing a class raises.
+        """
+        cdef Py_buffer source
+        PyObject_GetBuffer(payload, &source, PyBUF_SIMPLE)
+        try:
+            if start < 0 or start >= source.len:
+                raise ValueError(f"a payload of {source.len} bytes without a value")
+            return self.read(&source, start, buffers)
+        finally:
+            PyBuffer_Release(&source)
+
+    cdef object read(self, Py_buffer *source, Py_ssize_t start, list buffers):
+        self.at = <const uint8_t *>source.buf + start
+        self.end = <const uint8_t *>source.buf + source.len
+        if self.at[0] == PICKLE_BEGINS:
+            return NOT_PLAIN
+        try:
+            self.memo = []
+            self.buffers = buffers
+            value = self.value(0)
+            if self.at != self.end:
+                raise ValueError(f"{self.end - self.at} bytes follow a value; please report this")
+            return value
+        finally:
+            self.memo = self.buffers = None
+
+    cdef const uint8_t *take(self, size_t length) except NULL:
+        if length > <size_t>(self.end - self.at):
+            raise ValueError(f"a value ends {length} bytes early; its memory was written over")
+        self.at += length
+        return self.at - length
+
+    cdef uint32_t number(self) except? 0xFFFFFFFF:
+        cdef uint32_t number
+        memcpy(&number, self.take(4), 4)
+        return number
+
+    cdef Py_ssize_t elements(self) except -1:
+        """A count of elements, each of which takes at least its tag."""
+        cdef uint32_t count = self.number()
+        if count > self.end - self.at:
+            raise ValueError(f"a container of {count} elements in {self.end - self.at} bytes")
+        return count
+
+    cdef object layout(self):
+        cdef uint32_t length = self.number()
+        cdef bytes key = PyBytes_FromStringAndSize(<const char *>self.take(length), length)
+        found = self.layouts.get(key)
+        if found is None:
+            found = self.layouts[key] = pickle.loads(key)
+        return found
+
+    cdef object value(self, int depth):
+        cdef int64_t integer
+        cdef double parts[2]
+        cdef uint32_t length
+        cdef uint8_t tag = self.take(1)[0]
+        if depth > DEEPEST + 1:
+            raise ValueError(f"a value of more than {DEEPEST} levels; its memory was written over")
+        if tag == c"f":
+            memcpy(parts, self.take(8), 8)
+            return parts[0]
+        if tag == c"i":
+            memcpy(&integer, self.take(8), 8)
+            return integer
+        if tag == c"s" or tag == c"S":
+            length = self.number()
+            found = PyUnicode_DecodeUTF8(<const char *>self.take(length), length, NULL)
+            if tag == c"S":
+                self.memo.append(found)
+            return found
+        if tag == c"o":
+            return self.instance(depth + 1)
+        if tag == c"a" or tag == c"A":
+            return self.array(tag == c"A")
+        if tag == c"t":
+            return self.tuple(depth + 1)
+        if tag == c"l":
+            return self.list(depth + 1)
+        if tag == c"d":
+            return self.dict(depth + 1)
+        if tag == c"N":
+            return None
+        if tag == c"T":
+            return True
+        if tag == c"F":
+            return False
+        if tag == c"r":
+            length = self.number()
+            if length >= <uint32_t>len(self.memo):
+                raise ValueError(f"a reference to container {length} of {len(self.memo)}")
+            return self.memo[length]
+        if tag == c"b" or tag == c"B":
+            length = self.number()
+            found = PyBytes_FromStringAndSize(<const char *>self.take(length), length)
+            if tag == c"B":
+                self.memo.append(found)
+            return found
+        if tag == c"x":
+            return self.scalar()
+        if tag == c"c":
+            memcpy(parts, self.take(16), 16)
+            return PyComplex_FromDoubles(parts[0], parts[1])
+        raise ValueError(f"a value with the unknown tag {tag}; its memory was written over")
+
+    cdef tuple tuple(self, int depth):
+        cdef Py_ssize_t count = self.elements(), _k, place = len(self.memo)
+        cdef tuple found
+        self.memo.append(None)  # a tuple in a cycle is never written flat
+        elements = [self.value(depth) for _k in range(count)]
+        found = tuple(elements)
+        self.memo[place] = found
+        return found
+
+    cdef list list(self, int depth):
+        cdef Py_ssize_t count = self.elements(), _k
+        cdef list found = []
+        self.memo.append(found)
+        for _k in range(count):
+            found.append(self.value(depth))
+        return found
+
+    cdef dict dict(self, int depth):
+        cdef Py_ssize_t count = self.elements(), _k
+        cdef dict found = {}
+        self.memo.append(found)
+        for _k in range(count):
+            key = self.value(depth)
+            found[key] = self.value(depth)
+        return found
+
+    cdef object instance(self, int depth):
+        cdef tuple names
+        layout = self.layout()
+        if type(layout) is not tuple:
+            raise ValueError("an instance with the layout of an array; its memory was written over")
+        cls, names = <tuple>layout
+        found = _new(cls)
+        self.memo.append(found)
+        for name in names:
+            PyObject_GenericSetAttr(found, name, self.value(depth))
+        return found
+
+    cdef cnp.dtype dtype(self):
+        layout = self.layout()
+        if not isinstance(layout, cnp.dtype):
+            raise ValueError("an array with the layout of an instance; its memory was written over")
+        return layout
+
+    cdef object scalar(self):
+        cdef cnp.dtype dtype = self.dtype()
+        cdef long double aligned[2]
+        if <size_t>dtype.itemsize > sizeof(aligned):
+            raise ValueError(f"a scalar of dtype {dtype}; its memory was written over")
+        memcpy(aligned, self.take(dtype.itemsize), dtype.itemsize)
+        return PyArray_Scalar(aligned, dtype, None)
+
+    cdef object array(self, bint large):
+        cdef cnp.dtype dtype = self.dtype()
+        cdef const uint8_t *head = self.take(2)
+        cdef uint8_t flags = head[0]
+        cdef int ndim = head[1], k
+        cdef cnp.npy_intp shape[64]
+        cdef int64_t length
+        cdef Py_ssize_t nbytes = dtype.itemsize
+        cdef cnp.ndarray found
+        if ndim > 64:
+            raise ValueError(f"an array of {ndim} dimensions; its memory was written over")
+        for k in range(ndim):
+            memcpy(&length, self.take(8), 8)
+            shape[k] = length
+            if length < 0 or (length and nbytes > (<int64_t>1 << 62) // length):
+                raise ValueError(f"an array axis of {length}; its memory was written over")
+            nbytes *= length
+        if large:
+            return self.large_array(dtype, [shape[k] for k in range(ndim)], flags)
+        cdef const uint8_t *data = self.take(nbytes)
+        Py_INCREF(dtype)  # PyArray_NewFromDescr takes it over
+        found = PyArray_NewFromDescr(&PyArray_Type, <PyArray_Descr *>dtype, ndim, shape, NULL,
+                                     NULL, 1 if flags & FORTRAN else 0, NULL)
+        memcpy(cnp.PyArray_DATA(found), data, nbytes)
+        if flags & READONLY:
+            found.setflags(write=False)
+        self.memo.append(found)
+        return found
+
+    cdef object large_array(self, dtype, list shape, int flags):
+        cdef uint32_t number = self.number()
+        if number >= <uint32_t>len(self.buffers):
+            raise ValueError(f"buffer {number} of {len(self.buffers)}")
+        found = np.ndarray(shape, dtype, self.buffers[number],
+                           order="F" if flags & FORTRAN else "C")
+        if flags & READONLY:
+            found.setflags(write=False)
+        self.memo.append(found)
+        return found

@@ -1,0 +1,251 @@
+"""Flat values: what comes back is what pickle would bring back; what is not plain is refused."""
+
+from __future__ import annotations
+
+import collections
+import enum
+import math
+import pickle
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+
+from ringwalk._core.plain import NOT_PLAIN, Decoder, Encoder
+
+LARGE = 8192
+HEAD = bytes(8)
+
+
+class Walker:
+    def __init__(self, **state: Any) -> None:
+        self.__dict__.update(state)
+
+
+@dataclass(frozen=True)
+class Frozen:
+    weight: float
+    tags: list[str] = field(default_factory=list)
+
+
+def through(value: object) -> Any:
+    """There and back; NOT_PLAIN if it was refused."""
+    arrays: list[npt.NDArray[Any]] = []
+    written = Encoder(LARGE).dumps(value, HEAD, arrays)
+    if written is None:
+        return NOT_PLAIN
+    assert written.startswith(HEAD)
+    return Decoder().loads(written, len(HEAD), [array.tobytes("A") for array in arrays])
+
+
+def same(a: Any, b: Any) -> bool:
+    """Equal in type and value, nan being equal to nan and arrays equal in every bit."""
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, np.ndarray | np.generic):
+        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+    if isinstance(a, float):
+        return math.copysign(1, a) == math.copysign(1, b) and (a == b or a != a)
+    if isinstance(a, complex):
+        return same(a.real, b.real) and same(a.imag, b.imag)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    if isinstance(a, dict):
+        return same(list(a.items()), list(b.items()))
+    if isinstance(a, Walker | Frozen):
+        return same(a.__dict__, b.__dict__)
+    return bool(a == b)
+
+
+numbers = st.integers(-(2**63), 2**63 - 1) | st.floats() | st.booleans() | st.none()
+texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=100)
+keys = texts | st.binary(max_size=9) | st.integers(-(2**63), 2**63 - 1) | st.booleans()
+arrays = npst.arrays(
+    st.sampled_from(
+        ["f8", "f4", "i4", ">u2", "?", "c16", "M8[us]", "U3", [("a", "f8"), ("b", "i2")]]
+    ),
+    npst.array_shapes(min_dims=0, max_side=4),
+)
+scalars = npst.arrays(st.sampled_from(["f4", "f8", "i8", "u1", "?", "m8[s]"]), ()).map(
+    lambda array: array[()]
+)
+leaves = numbers | texts | st.binary(max_size=100) | st.complex_numbers() | arrays | scalars
+names = st.sampled_from(["weight", "positions", "état", "_private"])
+values = st.recursive(
+    leaves,
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.lists(inner, max_size=4).map(tuple)
+        | st.dictionaries(keys, inner, max_size=4)
+        | st.dictionaries(names, inner).map(lambda state: Walker(**state))
+    ),
+    max_leaves=12,
+)
+
+
+@given(values)
+def test_plain_values_come_back_bit_for_bit(value: Any) -> None:
+    assert same(through(value), value)
+
+
+@given(values, st.data())
+def test_written_over_bytes_never_crash_the_reader(value: Any, data: st.DataObject) -> None:
+    written = bytearray(Encoder(LARGE).dumps(value, HEAD, []) or b"")
+    for _ in range(data.draw(st.integers(1, 4))):
+        # Not a layout's own bytes: those are a pickle, which may do anything it likes.
+        position = data.draw(st.integers(len(HEAD), len(written) - 1))
+        if b"\x80\x05" not in written[max(0, position - 400) : position + 1]:
+            written[position] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(len(HEAD) + 1, len(written)))
+    outcome = None
+    try:
+        outcome = Decoder().loads(bytes(written[:cut]), len(HEAD), [])
+    except (ValueError, TypeError, pickle.UnpicklingError, EOFError, MemoryError) as error:
+        outcome = error
+    assert outcome is not ...
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        2**63,
+        "\udc80",
+        {1, 2},
+        bytearray(3),
+        collections.OrderedDict(a=1),
+        collections.namedtuple("Pair", "a b")(1, 2),  # noqa: PYI024
+        {(1, 2): 3},
+        np.array([object()]),
+        np.float64,
+        enum.Enum("Colour", "RED").RED,
+        lambda: None,
+        np.ma.masked_array([1.0]),
+        np.array(["a"], np.dtypes.StringDType()),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_what_is_not_plain_is_left_to_pickle(value: Any) -> None:
+    assert through(value) is NOT_PLAIN
+    assert through([value]) is NOT_PLAIN
+
+
+class Slotted:
+    __slots__ = ("a",)
+
+    def __init__(self) -> None:
+        self.a = 1
+
+
+class Restored:
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.restored = True
+
+
+class Reduced:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Reduced, ()
+
+
+class Counted(int):
+    pass
+
+
+class Computed:
+    def __init__(self) -> None:
+        self.__dict__["value"] = 3
+
+    @property
+    def value(self) -> int:
+        return 4
+
+
+@pytest.mark.parametrize("kind", [Slotted, Restored, Reduced, Counted, Computed])
+def test_classes_with_a_say_in_pickling_are_left_to_pickle(kind: type) -> None:
+    assert through(kind()) is NOT_PLAIN
+
+
+def test_a_class_that_cannot_be_found_is_left_to_pickle() -> None:
+    class Local:
+        pass
+
+    assert through(Local()) is NOT_PLAIN
+
+
+def test_one_object_stays_one() -> None:
+    shared, array = ["x"], np.arange(3.0)
+    first, second, third, one, other = through((shared, shared, Walker(held=shared), array, array))
+    assert first is second
+    assert third.held is first
+    assert one is other
+
+
+def test_cycles_through_lists_dicts_and_instances() -> None:
+    walker = Walker(neighbours=[])
+    walker.neighbours.append({"self": walker})
+    back = through(walker)
+    assert back.neighbours[0]["self"] is back
+
+
+def test_a_tuple_in_a_cycle_is_left_to_pickle() -> None:
+    inner: list[Any] = []
+    value = (inner,)
+    inner.append(value)
+    assert through(value) is NOT_PLAIN
+
+
+def test_depth_is_bounded() -> None:
+    value: list[Any] = []
+    for _ in range(10_000):
+        value = [value]
+    assert through(value) is NOT_PLAIN
+
+
+def test_frozen_dataclasses_need_no_setattr() -> None:
+    assert same(through(Frozen(0.5, ["a"])), Frozen(0.5, ["a"]))
+
+
+def test_order_and_writability_of_arrays() -> None:
+    fortran = np.asfortranarray(np.arange(6.0).reshape(2, 3))
+    readonly = np.arange(3)
+    readonly.setflags(write=False)
+    back_fortran, back_readonly, strided = through((fortran, readonly, np.arange(9)[::2]))
+    assert back_fortran.flags.f_contiguous
+    assert (back_fortran == fortran).all()
+    assert not back_readonly.flags.writeable
+    assert strided.flags.writeable
+    assert strided.tolist() == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_large_arrays_are_only_numbered(order: str) -> None:
+    large = np.asarray(np.arange(4096.0).reshape(64, 64), order=order)  # type: ignore[call-overload]
+    arrays: list[npt.NDArray[Any]] = []
+    written = Encoder(LARGE).dumps([large, large], HEAD, arrays)
+    assert written is not None
+    assert len(written) < 300
+    assert len(arrays) == 1
+    assert arrays[0] is large
+    first, second = Decoder().loads(written, len(HEAD), [bytearray(arrays[0].tobytes(order))])
+    assert first is second
+    assert (first == large).all()
+    assert first.flags.writeable
+
+
+def test_a_pickle_is_told_apart() -> None:
+    assert Decoder().loads(HEAD + pickle.dumps([1], 5), len(HEAD), []) is NOT_PLAIN
+    assert Decoder().whole(HEAD + pickle.dumps([1], 5)) is NOT_PLAIN
+    assert Decoder().whole((1).to_bytes(8, "little") + b"N") is NOT_PLAIN
+    assert Decoder().whole(HEAD + b"T") is True
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", HEAD, HEAD + b"?", HEAD + b"NN", HEAD + b"l\xff\xff\xff\xff"]
+)
+def test_broken_payloads_are_named(payload: bytes) -> None:
+    with pytest.raises(ValueError, match=r"memory was written over|bytes|without a value"):
+        Decoder().loads(payload, len(HEAD), [])
