@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import resource
 import threading
 from typing import Any
 
@@ -222,6 +223,21 @@ def test_arguments_that_cannot_be_unpickled() -> None:
         with pytest.raises(TransferError, match="could not be unpickled in the worker"):
             mapper.map([1], itertools.repeat(Bomb()))
         assert mapper.map([[0]]) == [1]
+
+
+def test_workers_work_in_memory_that_is_warm() -> None:
+    """An argument and a sum of 4 MB are 2,000 pages; a worker faults them in once, not each time.
+
+    What is left is the mapping of the argument's block, 16 pages a fault.
+    """
+
+    def faults(array: np.ndarray[Any, Any]) -> int:
+        np.add(array, 1.0)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+
+    with WorkerMapper(faults, num_workers=1) as mapper:
+        counts = mapper.map([np.zeros(500_000) for _ in range(20)])
+    assert counts[-1] - counts[9] < 10 * 200
 
 
 def test_rows_that_were_never_begun_are_not_kept() -> None:

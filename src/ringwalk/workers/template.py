@@ -31,6 +31,7 @@ from ringwalk.workers.bootstrap import (
     exit_code,
     flush_streams,
     leave,
+    keep_freed_memory,
     limit_threads,
     make_worker,
     prefer_as_victim,
@@ -66,6 +67,7 @@ def run_template(setup: Setup, plan: Plan, arena: Arena, ends: Ends, spin_ns: in
     try:
         reset_signals()
         prefer_as_victim()
+        keep_freed_memory()
         limit_threads(setup.threads)
         Template(setup, plan, arena, ends, spin_ns).run()
         code = 0
