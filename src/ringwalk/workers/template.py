@@ -30,8 +30,8 @@ from ringwalk.errors import CudaInParentError
 from ringwalk.workers.bootstrap import (
     exit_code,
     flush_streams,
-    leave,
     keep_freed_memory,
+    leave,
     limit_threads,
     make_worker,
     prefer_as_victim,
