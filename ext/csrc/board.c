@@ -49,16 +49,19 @@ void rw_board_announce(struct rw_board *board, uint32_t epoch, uint64_t offset, 
     rw_store_release(&board->words->job_epoch, epoch);
 }
 
+bool rw_board_cancel_task(struct rw_board *board, uint32_t epoch, uint32_t task) {
+    rw_a64 *state = &board->tasks[task].state;
+    uint64_t word = rw_load_acquire(state);
+    if (RW_WORD_STATE(word) != RW_TASK_READY || RW_WORD_EPOCH(word) != epoch)
+        return false;
+    uint64_t next = RW_WORD(RW_TASK_CANCELLED, RW_WORD_ATTEMPT(word), 0, epoch);
+    return rw_cas_acq_rel(state, &word, next);
+}
+
 uint32_t rw_board_cancel(struct rw_board *board, uint32_t epoch, uint32_t count) {
     uint32_t cancelled = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        rw_a64 *state = &board->tasks[i].state;
-        uint64_t word = rw_load_acquire(state);
-        if (RW_WORD_STATE(word) == RW_TASK_READY && RW_WORD_EPOCH(word) == epoch) {
-            uint64_t next = RW_WORD(RW_TASK_CANCELLED, RW_WORD_ATTEMPT(word), 0, epoch);
-            cancelled += rw_cas_acq_rel(state, &word, next);
-        }
-    }
+    for (uint32_t i = 0; i < count; i++)
+        cancelled += rw_board_cancel_task(board, epoch, i);
     return cancelled;
 }
 

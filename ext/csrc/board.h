@@ -46,6 +46,9 @@ void rw_board_announce(struct rw_board *board, uint32_t epoch, uint64_t offset, 
 /* READY -> CANCELLED for tasks [0, count) of the epoch; returns how many. */
 uint32_t rw_board_cancel(struct rw_board *board, uint32_t epoch, uint32_t count);
 
+/* The same for one task; false if it is not READY. pre: task < capacity. */
+bool rw_board_cancel_task(struct rw_board *board, uint32_t epoch, uint32_t task);
+
 /* RUNNING -> READY with the next attempt number, or -> LOST. pre: its worker is known dead.
  * RW_STALE if the task is not RUNNING (it was committed before the death). */
 int rw_board_retry(struct rw_board *board, uint32_t task);

@@ -85,6 +85,7 @@ cdef extern from "board.h" nogil:
                       uint64_t length)
     void rw_board_announce(rw_board *board, uint32_t epoch, uint64_t offset, uint64_t length)
     uint32_t rw_board_cancel(rw_board *board, uint32_t epoch, uint32_t count)
+    bint rw_board_cancel_task(rw_board *board, uint32_t epoch, uint32_t task)
     int rw_board_retry(rw_board *board, uint32_t task)
     int rw_board_give_up(rw_board *board, uint32_t task)
     uint64_t rw_board_done(const rw_board *board)
@@ -221,6 +222,11 @@ cdef class Board:
     def cancel(self, uint32_t epoch, uint32_t count):
         return rw_board_cancel(&self.c, epoch, min(count, self.c.capacity))
 
+    def cancel_task(self, uint32_t epoch, uint32_t task):
+        """READY -> CANCELLED. False: a worker has it, or it is final."""
+        self.task(task)
+        return rw_board_cancel_task(&self.c, epoch, task)
+
     def retry(self, uint32_t task):
         """RUNNING -> READY. False: it was committed before its worker died."""
         self.task(task)
@@ -322,6 +328,32 @@ cdef class Board:
             elif t.result_kind != RW_RESULT_NONE:
                 results[i] = inline_value(t.result_kind, t.result_value)
         return remaining, rest
+
+    def final(self, tasks):
+        """Those of some tasks that are final: ``(task, state, value, worker, block, length)``.
+
+        For callers that arm a record again once they took it in: nothing is marked as seen. An
+        inline result is the value, and its block is -1.
+        """
+        cdef uint32_t state
+        cdef uint64_t word
+        cdef rw_task *t
+        found = []
+        for task in tasks:
+            t = self.task(task)
+            # sync: pairs with commit's store; protects the result fields.
+            word = rw_load_acquire(&t.state)
+            state = RW_WORD_STATE(word)
+            if state <= RW_TASK_RUNNING:
+                continue
+            if state == RW_TASK_DONE and t.result_kind != RW_RESULT_PAYLOAD:
+                value = (None if t.result_kind == RW_RESULT_NONE
+                         else inline_value(t.result_kind, t.result_value))
+                found.append((task, state, value, RW_WORD_WORKER(word), -1, 0))
+            else:
+                found.append((task, state, None, RW_WORD_WORKER(word), t.result_value,
+                              t.result_length))
+        return found
 
     def snapshot(self, uint32_t first, uint32_t count):
         """A copy of the raw records of tasks [first, first + count), 64 bytes each."""

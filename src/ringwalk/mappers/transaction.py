@@ -70,7 +70,6 @@ class Transaction:
         count: int,
         cycle: int,
     ) -> None:
-        pool.epoch = pool.epoch % 0xFFFFFFFF + 1  # 32 bits on the board, and never 0
         self.results: list[Any] = [None] * count
         self.errors: dict[int, MapError] = {}
         self.returned: list[int] = []
@@ -79,13 +78,12 @@ class Transaction:
         self._board = pool.space.board
         self._codec = pool.space.codec
         self._codec.begin()
-        self._heaps = pool.space.heaps
         self._arguments = arguments
         self._options = options
         self.first = first
         self._count = count
         self._cycle = cycle
-        self._epoch = pool.epoch
+        self._epoch = pool.next_epoch()
         self._armed = 0
         self._seen = bytearray(count)
         self._held: list[int] = []  # blocks of the parent's heap that the map's inputs lie in
@@ -224,10 +222,8 @@ class Transaction:
             return  # cancelled: no result; lost: its error is known already
         if state not in (DONE, FAILED):
             raise RingwalkError(f"task {task} has the unknown state {state}; please report this")
-        heap = self._heaps[worker + 1]
-        handed: list[tuple[int, int]] = []
         try:
-            value = self._codec.loads(heap.peek_block(block, length), None, handed)
+            value = self._pool.space.receive(worker, block, length)
         except Exception as error:  # unpickling runs user code
             broken = TransferError(
                 f"the result of walker {walker} cannot be unpickled in the parent: {error}",
@@ -242,21 +238,12 @@ class Transaction:
                 self.results[task] = value
                 if type(value) is Returned:
                     self.returned.append(walker)
-        heap.release_for(block, worker + 1)
-        for index, given in handed:
-            self._heaps[index].release_for(given, worker + 1)
 
     def _mourn(self, death: Death) -> None:
         """A worker is dead: settle what it ran, free what it held, start another."""
         self._collect()  # what it committed before it died counts
-        claimed = self._board.claimed_by(death.slot, self._armed)
-        retried = [task for task in claimed if self._may_retry(task) and self._board.retry(task)]
-        for task in claimed:
-            if task not in retried and self._board.give_up(task):
-                self._record_loss(task, death)
-        self._pool.space.forget(death.slot)
-        if retried:
-            self._board.push(self._epoch, retried)
+        for task in self._pool.settle(death, self._armed, self._may_retry):
+            self._record_loss(task, death)
         self._collect()
         if not self.open or self._stopping:
             return

@@ -48,10 +48,11 @@ class Failure:
             error = kind(
                 f"segment of walker {walker}: {_REASONS[self.stage]} ({what})", walker=walker
             )
-        error.__cause__ = self._original()
+        error.__cause__ = self.original()
         return error
 
-    def _original(self) -> BaseException:
+    def original(self) -> BaseException:
+        """The exception itself, or a stand-in; the worker's traceback is its cause."""
         original: BaseException | None = None
         if self.pickled is not None:
             original = _unpickled(self.pickled)

@@ -26,6 +26,8 @@ from ringwalk.workers.template import Ends
 START_TIMEOUT_S = 120.0
 _CLOSE_TIMEOUT_S = 5.0
 
+Events = list[tuple[int, int]]
+
 
 class PersistentCrew:
     """Parent's side of a template and its workers.
@@ -123,8 +125,20 @@ class PersistentCrew:
         self._poll.register(self._template.pidfd, select.POLLIN)
 
     def wait(self, timeout: float | None) -> Sequence[Death]:
+        return self.handle(self.poll(timeout))
+
+    def poll(self, timeout: float | None) -> Events:
+        """The sleep of ``wait`` by itself: changes nothing, so it may be interrupted anywhere."""
+        return self._poll.poll(None if timeout is None else max(0.0, timeout) * 1000)
+
+    def vacant(self, slot: int) -> bool:
+        """Whether a slot has no process and none on its way."""
+        return slot not in self._pidfds and slot not in self._starting
+
+    def handle(self, events: Events) -> Sequence[Death]:
+        """The other part of ``wait``: answer workers, note deaths."""
         deaths: list[Death] = []
-        for fd, _ in self._poll.poll(None if timeout is None else max(0.0, timeout) * 1000):
+        for fd, _ in events:
             if fd == self._space.wake_fd:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(fd)

@@ -6,6 +6,7 @@ import os
 import resource
 from dataclasses import dataclass
 from mmap import PAGESIZE
+from typing import Any
 
 from ringwalk._core.arena import Arena
 from ringwalk._core.board import Board, board_bytes
@@ -94,6 +95,20 @@ class Workspace:
             arena.reserve(plan.heap(index), PAGESIZE)
         wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         return cls(plan, arena, wake_fd)
+
+    def receive(self, worker: int, block: int, length: int) -> Any:
+        """What a worker committed, decoded; the worker's hold on it ends. For the parent.
+
+        Raises whatever unpickling raises.
+        """
+        handed = [(worker + 1, block)]
+        try:
+            return self.codec.loads(
+                self.heaps[worker + 1].peek_block(block, length), None, handed
+            )
+        finally:
+            for index, given in handed:
+                self.heaps[index].release_for(given, worker + 1)
 
     def forget(self, worker: int) -> None:
         """Free what a dead worker held. pre: its committed results were collected."""

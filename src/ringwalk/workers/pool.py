@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import weakref
+from collections.abc import Callable
 from typing import Literal
 
 from ringwalk.config import usable_cpus
 from ringwalk.memory import WalkerBlock
-from ringwalk.workers.crew import Crew
+from ringwalk.workers.crew import Crew, Death
 from ringwalk.workers.lanes import LaneCrew
 from ringwalk.workers.launch import StartMethod
 from ringwalk.workers.persistent import PersistentCrew
@@ -47,6 +48,26 @@ class Pool:
             )
         else:
             self.crew = LaneCrew(setup, self.space)
+
+    def next_epoch(self) -> int:
+        """Begin a wave: 32 bits on the board, and never 0."""
+        self.epoch = self.epoch % 0xFFFFFFFF + 1
+        return self.epoch
+
+    def settle(self, death: Death, count: int, may_retry: Callable[[int], bool]) -> list[int]:
+        """Hand out again what a dead worker had claimed of the first ``count`` tasks.
+
+        Frees what it held; the caller has collected what it committed. Returns the tasks that
+        are given up because ``may_retry`` refused them.
+        """
+        board = self.space.board
+        claimed = board.claimed_by(death.slot, count)
+        retried = [task for task in claimed if may_retry(task) and board.retry(task)]
+        lost = [task for task in claimed if task not in retried and board.give_up(task)]
+        self.space.forget(death.slot)
+        if retried:
+            board.push(self.epoch, retried)
+        return lost
 
     def number_of(self, block: WalkerBlock) -> int:
         """The number under which workers know a block; given at its first map."""
