@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import pickle
 import resource
 import threading
 from typing import Any
@@ -21,6 +22,7 @@ from ringwalk import (
     WorkerMapper,
 )
 from ringwalk._core.heap import HeapView
+from ringwalk.memory import codec
 
 
 def big(value: float = 0.0) -> np.ndarray[Any, Any]:
@@ -250,3 +252,85 @@ def test_rows_that_were_never_begun_are_not_kept() -> None:
             assert caught.value.completed == []
         block.keep(caught.value.completed)
         assert block["x"].tolist() == [10.0] * 3
+
+
+class Stateful:
+    """A segment function whose object changes between maps."""
+
+    def __init__(self) -> None:
+        self.cycle = 0
+        self.ballast = big()
+
+    def segment(self, k: int) -> tuple[int, int, int]:
+        return k, self.cycle, id(self)
+
+
+def test_a_renewed_segment_function_takes_its_state_along() -> None:
+    runner = Stateful()
+    with WorkerMapper(runner.segment, num_workers=2) as mapper:
+        for runner.cycle in range(3):
+            mapper.renew(runner.segment)
+            assert [result[:2] for result in mapper.map(range(8))] == [
+                (k, runner.cycle) for k in range(8)
+            ]
+
+
+def test_a_segment_function_is_sent_again_only_when_its_pickle_changed() -> None:
+    runner = Stateful()
+    with WorkerMapper(runner.segment, num_workers=1) as mapper:
+        seen = []
+        for cycle in (1, 1, 2):
+            runner.cycle = cycle
+            mapper.renew(runner.segment)
+            number = mapper._pool.renewed.number  # type: ignore[union-attr]
+            seen.append((number, {result[2] for result in mapper.map(range(4))}))
+    assert [number for number, _ in seen] == [1, 1, 2]
+    assert seen[0][1] == seen[1][1]  # the worker's copy is the same object still
+    assert seen[1][1] != seen[2][1]
+
+
+def test_a_worker_that_starts_later_gets_the_renewed_function() -> None:
+    runner = Stateful()
+    with WorkerMapper(runner.segment, num_workers=1) as mapper:
+        runner.cycle = 7
+        mapper.renew(runner.segment)
+        mapper.map(range(2))
+        mapper._pool.crew.kill(0)  # type: ignore[union-attr]
+        mapper.renew(runner.segment)
+        assert [result[:2] for result in mapper.map(range(2))] == [(0, 7), (1, 7)]
+
+
+def test_a_function_that_cannot_be_pickled_is_not_taken() -> None:
+    runner = Stateful()
+    with WorkerMapper(runner.segment, num_workers=1) as mapper:
+        runner.ballast = threading.Lock()  # type: ignore[assignment]
+        with pytest.raises(TypeError, match="pickle"):
+            mapper.renew(runner.segment)
+        assert [result[:2] for result in mapper.map(range(2))] == [(0, 0), (1, 0)]
+
+
+class Textual:
+    """Its own pickle is text, as that of objects with a serializer of their own."""
+
+    def __init__(self, values: np.ndarray[Any, Any]) -> None:
+        self.values = values
+
+    def __reduce__(self) -> Any:
+        return Textual._of_text, (repr(self.values.tolist()),)
+
+    @staticmethod
+    def _of_text(text: str) -> Textual:
+        raise AssertionError("it was to travel as an array")
+
+
+def test_a_class_can_travel_otherwise_than_it_is_pickled(
+    process_mapper: type[Mapper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(codec, "_REDUCERS", {})
+    codec.travels_as(Textual, lambda it: (Textual, (it.values,)))
+    with process_mapper(lambda it: Textual(it.values + 1), num_workers=1) as mapper:
+        (result,) = mapper.map([Textual(big(1))])
+    assert lies_in_shared_memory(result.values)
+    assert np.array_equal(result.values, big(2))
+    with pytest.raises(AssertionError, match="to travel as an array"):
+        pickle.loads(pickle.dumps(result))  # other pickles are as they were

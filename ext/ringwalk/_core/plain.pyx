@@ -104,18 +104,25 @@ def _is_data_descriptor(cls, name):
 
 @cython.final
 cdef class Encoder:
-    """Writes values one after another; knows the layouts it met. Not for two threads at once."""
+    """Writes values one after another; knows the layouts it met. Not for two threads at once.
+
+    Args:
+        out_of_band_from: bytes from which on an array is not written, but handed back.
+        others: classes whose objects pickle has to write whatever they look like.
+    """
 
     cdef uint8_t *data
     cdef size_t used
     cdef size_t room
     cdef Py_ssize_t out_of_band_from
     cdef dict layouts  # class -> {attribute names: layout}, or None where pickle must do it
+    cdef object others
     cdef dict dtypes
     cdef dict memo  # id -> number, of the value that is being written
     cdef list large
 
-    def __cinit__(self, Py_ssize_t out_of_band_from):
+    def __cinit__(self, Py_ssize_t out_of_band_from, others=()):
+        self.others = others
         self.out_of_band_from = out_of_band_from
         self.layouts = {}
         self.dtypes = {}
@@ -289,7 +296,8 @@ cdef class Encoder:
         cdef PyObject *element
         layouts = self.layouts.get(cls, False)
         if layouts is False:
-            layouts = self.layouts[cls] = {} if _keeps_state_in_dict(cls) else None
+            plain = cls not in self.others and _keeps_state_in_dict(cls)
+            layouts = self.layouts[cls] = {} if plain else None
         if layouts is None:
             return 0
         state = PyObject_GenericGetDict(value, NULL)

@@ -47,9 +47,7 @@ class ProcessMapper(Mapper):
     def _run(
         self, setup: Setup, arguments: Arguments, results: list[Any], *, each: bool
     ) -> Iterator[int]:
-        pool = self._pool
-        if pool is None or pool.closed:
-            raise ClosedError("the mapper's workers are gone; call cleanup() and init() again")
+        pool = self._running_pool()
         self._records = []
         done: dict[int, Any] = {}
         errors: dict[int, MapError] = {}
@@ -77,6 +75,11 @@ class ProcessMapper(Mapper):
                 if self._options.on_error == "stop":
                     break
         raise_first(errors, done)
+
+    def _running_pool(self) -> Pool:
+        if self._pool is None or self._pool.closed:
+            raise ClosedError("the mapper's workers are gone; call cleanup() and init() again")
+        return self._pool
 
     def _run_wave(
         self, wave: Transaction, total: int, results: list[Any], *, each: bool

@@ -72,7 +72,14 @@ class Wire:
         return column
 
     def job(self, first: int, cycle: int) -> Job:
-        return Job(first, cycle, self._positional, self._named, self._pool.living_blocks())
+        return Job(
+            first,
+            cycle,
+            self._positional,
+            self._named,
+            self._pool.living_blocks(),
+            self._pool.renewed,
+        )
 
     def chunks(
         self, codec: Codec, first: int, count: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from ringwalk.errors import ConfigError
@@ -9,7 +10,7 @@ from ringwalk.mappers.options import check_choice
 from ringwalk.mappers.process import ProcessMapper
 from ringwalk.workers.launch import StartMethod
 from ringwalk.workers.pool import Pool
-from ringwalk.workers.setup import Setup
+from ringwalk.workers.setup import SegmentFunc, Setup, offered_names
 from ringwalk.workers.worker import Worker
 
 
@@ -45,6 +46,23 @@ class WorkerMapper(ProcessMapper):
     def worker_type(self) -> type[Worker]:
         """The class whose objects run the segments."""
         return self._worker_type
+
+    def renew(self, segment_func: SegmentFunc) -> None:
+        """Have the next maps run this function, as it is now, in the workers that run already.
+
+        It is pickled here, and sent with the next map if its pickle is another one than before. A
+        worker unpickles it once. So a bound method takes what was set on its object since
+        ``init`` along, and what segments set on the worker's copy stays there.
+
+        Raises:
+            ClosedError: the mapper is not running.
+            Whatever pickling raises; the mapper then keeps the function it has.
+        """
+        with self._mapping() as setup:
+            self._running_pool().renew(segment_func)
+            self._setup = replace(
+                setup, segment_func=segment_func, offered=offered_names(segment_func)
+            )
 
     def _start(self, setup: Setup) -> None:
         pool = Pool(setup, "persistent", self._start_method)

@@ -17,9 +17,11 @@ the sender must keep; ``loads`` tells the receiver which of them it may release.
 from __future__ import annotations
 
 import copy
+import copyreg
+import io
 import pickle
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, cast
 
 import cloudpickle
@@ -41,12 +43,50 @@ _REFERENCE = struct.Struct("<HHIQQ")
 _READONLY = 1  # the sender's buffer was read-only: so is the receiver's
 _HANDED_OVER = 2  # the sender made the block for this payload and gives it away
 
+_REDUCERS: dict[type, Callable[[Any], Any]] = {}
+"""How objects of exactly these classes travel; see ``travels_as``."""
+
 _PICKLE_ERRORS = (pickle.PicklingError, AttributeError, TypeError, NotImplementedError, ValueError)
 _NO_BUFFERS = _COUNT.pack(0)
 
 
 Encoded = tuple[bytes, Sequence[int]]
 """A payload's bytes and the blocks of the own heap that were made for it."""
+
+
+def travels_as(kind: type, reduce: Callable[[Any], Any]) -> None:
+    """Have objects of exactly this class travel between a pool's processes by this reduction.
+
+    For classes whose own pickle is text or a copy more than needed: ``reduce`` answers as
+    ``__reduce__`` does, and arrays in its answer go out of band. Holds for this process and those
+    forked from it later; pickles that others make are not affected.
+    """
+    _REDUCERS[kind] = reduce
+
+
+def _dumps_reduced(
+    value: object, *, protocol: int, buffer_callback: Callable[[pickle.PickleBuffer], Any]
+) -> bytes:
+    """``pickle.dumps`` with the reductions of ``travels_as``."""
+    file = io.BytesIO()
+    pickler = pickle.Pickler(file, protocol=protocol, buffer_callback=buffer_callback)
+    pickler.dispatch_table = {**copyreg.dispatch_table, **_REDUCERS}
+    pickler.dump(value)
+    return file.getvalue()
+
+
+def dumps_in_band(value: object) -> bytes:
+    """Pickle a value into one piece; by cloudpickle what plain pickle refuses.
+
+    Raises whatever pickle raised when both refuse.
+    """
+    try:
+        return pickle.dumps(value, protocol=5)
+    except _PICKLE_ERRORS as plain:
+        try:
+            return cast("bytes", cloudpickle.dumps(value, protocol=5))
+        except _PICKLE_ERRORS:
+            raise plain from None
 
 
 class Codec:
@@ -65,7 +105,7 @@ class Codec:
 
     def begin(self) -> None:
         """A new map: forget what classes looked like in the last one."""
-        self._encoder = Encoder(OUT_OF_BAND_FROM)
+        self._encoder = Encoder(OUT_OF_BAND_FROM, _REDUCERS)
         self._decoder = Decoder()
 
     def dumps(self, value: object) -> Encoded:
@@ -78,7 +118,7 @@ class Codec:
         if plain is not None:
             return self._with_arrays(plain, arrays) if arrays else (plain, ())
         try:
-            return self._pickle(value, pickle.dumps)
+            return self._pickle(value, _dumps_reduced if _REDUCERS else pickle.dumps)
         except _PICKLE_ERRORS as refused:
             try:
                 return self._pickle(value, cloudpickle.dumps)

@@ -113,6 +113,20 @@ class Returned:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewed:
+    """A segment function that takes the place of the one that the workers started with.
+
+    Attributes:
+        number: grows with every other function; a worker that has this one need not read it.
+        place, length: its pickle in the parent's heap.
+    """
+
+    number: int
+    place: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """One map, or one wave of a long one.
 
@@ -120,6 +134,7 @@ class Job:
         first: walker index of task 0.
         cycle: number of the map since ``init``; selects the random streams.
         blocks: numbers of the blocks that are alive; a worker closes the others.
+        renewed: the segment function, if it is not the one that the workers started with.
     """
 
     first: int
@@ -127,6 +142,7 @@ class Job:
     positional: tuple[Column, ...]
     named: Mapping[str, Column] = field(default_factory=dict)
     blocks: tuple[int, ...] = ()
+    renewed: Renewed | None = None
 
 
 def make_call(setup: Setup, worker: Worker, job: Job, sources: Sources) -> Getter:

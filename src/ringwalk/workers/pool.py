@@ -9,12 +9,14 @@ from typing import Literal
 
 from ringwalk.config import usable_cpus
 from ringwalk.memory import WalkerBlock
+from ringwalk.memory.codec import dumps_in_band
 from ringwalk.workers.crew import Crew, Death
+from ringwalk.workers.job import Renewed
 from ringwalk.workers.lanes import LaneCrew
 from ringwalk.workers.launch import StartMethod
 from ringwalk.workers.persistent import PersistentCrew
 from ringwalk.workers.plan import Workspace
-from ringwalk.workers.setup import Setup
+from ringwalk.workers.setup import SegmentFunc, Setup
 
 # How long a worker looks for work before it sleeps. Waking a sleeper costs about 50 us on the
 # virtual machine where this was measured, so less than that is wasted if nothing comes.
@@ -38,6 +40,9 @@ class Pool:
         self.closed = False
         self._blocks: dict[int, weakref.ref[WalkerBlock]] = {}
         self._next_block = 0
+        self.renewed: Renewed | None = None
+        self._renewed_block = -1
+        self._renewed_bytes = b""
         self.space = Workspace.create(setup.num_workers)
         # Spinning on a core that a segment could use helps nobody.
         spin_ns = SPIN_NS if setup.num_workers < usable_cpus() else 0
@@ -68,6 +73,22 @@ class Pool:
         if retried:
             board.push(self.epoch, retried)
         return lost
+
+    def renew(self, func: SegmentFunc) -> None:
+        """Have the next maps run this function, as it is now. Not while a map runs.
+
+        Raises what pickling raises, and HeapFullError; the workers then keep what they have.
+        """
+        pickled = dumps_in_band(func)
+        if pickled == self._renewed_bytes:
+            return
+        heap = self.space.codec.own
+        block = heap.put(pickled)
+        if self.renewed is not None:
+            heap.release(self._renewed_block)
+        number = 1 if self.renewed is None else self.renewed.number + 1
+        self.renewed = Renewed(number, heap.place(block), len(pickled))
+        self._renewed_block, self._renewed_bytes = block, pickled
 
     def number_of(self, block: WalkerBlock) -> int:
         """The number under which workers know a block; given at its first map."""

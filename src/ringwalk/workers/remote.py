@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import pickle
 import socket
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from ringwalk.errors import RingwalkError
@@ -13,13 +15,14 @@ from ringwalk.workers.job import (
     Getter,
     Job,
     Marker,
+    Renewed,
     UnreadableArgument,
     make_call,
     make_marker,
 )
 from ringwalk.workers.messages import Kind, Message, receive, send
 from ringwalk.workers.plan import Workspace
-from ringwalk.workers.setup import Setup
+from ringwalk.workers.setup import Setup, offered_names
 from ringwalk.workers.worker import Worker
 
 
@@ -37,6 +40,7 @@ class RemoteJobs:
         self._channel = channel
         self._blocks: dict[int, WalkerBlock] = {}
         self._values: Sequence[Any] = ()
+        self._renewed = 0  # number of the segment function in our setup
 
     def load(self) -> tuple[Getter, Marker]:
         """The current map. Raises what unpickling it raises."""
@@ -45,7 +49,14 @@ class RemoteJobs:
         job: Job = self._codec.loads(self._parent.peek(offset, length), self._setup.inputs)
         for number in self._blocks.keys() - set(job.blocks):
             self._blocks.pop(number).close()
+        if job.renewed is not None and job.renewed.number != self._renewed:
+            self._renew(job.renewed)
         return make_call(self._setup, self._worker, job, self), make_marker(job, self)
+
+    def _renew(self, renewed: Renewed) -> None:
+        func = pickle.loads(self._parent.peek(renewed.place, renewed.length))
+        self._setup = replace(self._setup, segment_func=func, offered=offered_names(func))
+        self._renewed = renewed.number
 
     def block(self, number: int) -> WalkerBlock:
         """Open a block, asking the parent for its descriptor the first time."""
