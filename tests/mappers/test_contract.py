@@ -481,3 +481,21 @@ def test_a_closed_block_is_refused(any_mapper: type[Mapper]) -> None:
         with pytest.raises(ClosedError):
             mapper.map(block, [1.0, 1.0])
         assert mapper.map(block_of(1), [1.0]) == [0]
+
+
+def test_a_later_run_goes_on_with_the_streams_where_an_earlier_one_ended(
+    any_mapper: type[Mapper],
+) -> None:
+    def draw(k: int, rng: np.random.Generator) -> float:
+        return rng.random()
+
+    mapper = any_mapper(draw, num_workers=2, seed=3)
+    mapper.init()
+    together = [mapper.map(range(3)) for _ in range(3)]
+    mapper.cleanup()
+    mapper.init(cycle=1)
+    assert [mapper.map(range(3)) for _ in range(2)] == together[1:]
+    assert mapper.cycle == 3
+    mapper.cleanup()
+    with pytest.raises(ConfigError, match="cycle is -1"):
+        mapper.init(cycle=-1)

@@ -117,12 +117,15 @@ class Mapper(ABC):
         self,
         segment_func: SegmentFunc | None = None,
         num_workers: SupportsIndex | None = None,
+        *,
+        cycle: SupportsIndex = 0,
     ) -> None:
         """Start the workers.
 
         ``segment_func`` given here takes precedence over the constructor's; ``num_workers``
         given to the constructor takes precedence over the one given here. May be called again
-        after ``cleanup``; while the mapper is running it is refused.
+        after ``cleanup``; while the mapper is running it is refused. With a ``seed``, give the
+        ``cycle`` at which an earlier run ended, or this one repeats its random streams.
 
         Raises:
             ConfigError: no segment function anywhere, or a bad argument.
@@ -135,10 +138,15 @@ class Mapper(ABC):
         func = segment_func or self._segment_func
         if func is None:
             raise ConfigError("no segment_func: give one to the constructor or to init")
+        first_cycle = check_integer("cycle", cycle)
+        if first_cycle < 0:
+            raise ConfigError(
+                f"cycle is {first_cycle}; give the number of the first map, 0 or more"
+            )
         workers = self._num_workers or resolve_num_workers(num_workers)
         threads = self._threads or max(1, usable_cpus() // workers)
         self._owner = os.getpid()
-        self._cycle = 0
+        self._cycle = first_cycle
         self._times = {worker: [] for worker in range(workers)}
         setup = Setup(
             segment_func=func,
@@ -260,7 +268,8 @@ class Mapper(ABC):
 
     @property
     def cycle(self) -> int:
-        """Number of maps that succeeded since ``init``; selects the next map's random streams."""
+        """Number of the next map, which selects its random streams: maps that succeeded since
+        ``init``, and the number that this was given."""
         return self._cycle
 
     def __getstate__(self) -> dict[str, Any]:
