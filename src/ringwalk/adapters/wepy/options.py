@@ -1,0 +1,37 @@
+"""What Ringwalk's mappers can do that wepy's cannot: keyword options, all with defaults."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, SupportsIndex
+
+from ringwalk.memory.codec import Inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Taken by ``WorkerMapper`` and ``TaskMapper`` beside wepy's own arguments.
+
+    Attributes:
+        seed: gives each (walker, cycle) its own random streams (``random``, ``np.random``, and a
+            ``Generator`` where ``run_segment`` names a parameter ``rng``), the same for any number
+            of workers and after any retry. OpenMM integrators are seeded from them.
+        max_retries: how often a segment whose process died is run again.
+        timeout: seconds a segment may run.
+        inputs: "copy" gives segments private copies of the walkers' arrays; "readonly" saves that
+            copy with arrays that refuse writing.
+    """
+
+    seed: SupportsIndex | None = None
+    max_retries: int = 1
+    timeout: float | None = None
+    inputs: Inputs = "copy"
+
+    def engine(self) -> dict[str, Any]:
+        """As keyword arguments of Ringwalk's mappers."""
+        return {
+            "seed": self.seed,
+            "max_retries": self.max_retries,
+            "timeout": self.timeout,
+            "inputs": self.inputs,
+        }
