@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from ringwalk import Mapper, SegmentError
+
 PRELUDE = """
 import os, signal, sys, threading, time
 from pathlib import Path
@@ -274,3 +276,20 @@ def test_an_idle_mapper_uses_no_processor_time(kind: str, tmp_path: Path) -> Non
     output, stderr = parent.process.communicate()
     assert stderr == ""
     assert output == "0 0\n"
+
+
+def test_a_stopped_map_does_not_wait_for_what_it_cancelled(
+    process_mapper: type[Mapper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing but a wake-up can end the wait now: where none comes, the watchdog ends the test.
+    monkeypatch.setattr("ringwalk.mappers.transaction.HEARTBEAT_S", 10_000.0)
+
+    def segment(k: int) -> int:
+        if k == 0:
+            raise ValueError(k)
+        return k
+
+    with process_mapper(segment, num_workers=2) as mapper:
+        for _ in range(20):
+            with pytest.raises(SegmentError):
+                mapper.map(range(40))

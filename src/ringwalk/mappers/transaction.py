@@ -206,15 +206,19 @@ class Transaction:
                 self._pool.crew.kill(slot)
 
     def _collect(self) -> None:
-        """Take in everything that became final."""
+        """Take in everything that became final; with on_error="stop", end the map at an error."""
+        self._harvest()
+        if self.errors and self._options.on_error == "stop" and not self._stopping:
+            self._stop()
+            self._harvest()  # what was cancelled is final, too, and nobody will wake us for it
+
+    def _harvest(self) -> None:
         still_open, rest = self._board.harvest(
             self._epoch, self._armed, self._seen, self.results, self._fresh
         )
         self.finished = self._armed - still_open
         for task, state, worker, block, length in rest:
             self._take_in(task, state, worker, block, length)
-        if self.errors and self._options.on_error == "stop":
-            self._stop()
 
     def _take_in(self, task: int, state: int, worker: int, block: int, length: int) -> None:
         walker = self.first + task
