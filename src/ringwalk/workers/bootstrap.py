@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
 from threadpoolctl import ThreadpoolController
 
+from ringwalk._core.process import fork
 from ringwalk.workers.devices import Device, bind_device, device_for
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.worker import Worker
@@ -29,6 +32,9 @@ _THREAD_VARIABLES = (
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _MOST_MMAP_THRESHOLD = 32 << 20
 _TRIM_THRESHOLD = 512 << 20
+# Another process may end, or give memory back, meanwhile; a limit that is reached for good is not
+# worth more than a moment.
+_FORK_PAUSES_S = (0.01, 0.05, 0.2)
 
 _FORKING = threading.Lock()
 # The child is forked with the lock taken; a mapper made inside its tasks wants it free.
@@ -58,6 +64,40 @@ def flush_streams() -> None:
         # A closed or detached stream has nothing to lose, and pythonw-like hosts have none.
         with contextlib.suppress(AttributeError, ValueError, OSError):
             file.flush()
+
+
+def fork_patiently() -> int:
+    """Fork as ``fork`` does, but take a refusal for want of processes or memory as back-pressure.
+
+    Raises OSError when it lasts.
+    """
+    for pause in _FORK_PAUSES_S:
+        try:
+            return fork()
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.ENOMEM):
+                raise
+        time.sleep(pause)
+    return fork()
+
+
+def fork_watched(life: Callable[[], NoReturn]) -> tuple[int, int]:
+    """Fork a process that lives ``life``; its pid and a pidfd of it.
+
+    A process that cannot be watched is ended at once: raises OSError, and none is left.
+    """
+    flush_streams()
+    pid = fork_patiently()
+    if pid == 0:
+        life()
+    try:
+        return pid, os.pidfd_open(pid)
+    except OSError:
+        # A SIGCHLD handler of the user's program may have reaped it.
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        raise
 
 
 def reset_signals() -> None:

@@ -30,11 +30,12 @@ from typing import Any, NoReturn
 
 from ringwalk._core.board import RUNNING, SLOT_READY
 from ringwalk._core.heap import hold_all, unhold_all
-from ringwalk._core.process import die_with_parent, fork
+from ringwalk._core.process import die_with_parent
 from ringwalk.errors import RingwalkError, WorkerInitError
 from ringwalk.workers.bootstrap import (
     exit_code,
-    flush_streams,
+    fork_patiently,
+    fork_watched,
     forking,
     leave,
     limit_threads,
@@ -84,7 +85,8 @@ class LaneCrew:
             self.restart(slot)
 
     def restart(self, slot: int) -> None:
-        assert self._job is not None
+        job = self._job
+        assert job is not None
         board = self._space.board
         board.set_phase(slot, 0)
         board.set_child_status(slot, None)
@@ -92,18 +94,18 @@ class LaneCrew:
         parent = os.getpid()
         with forking():
             leash, theirs = os.pipe2(os.O_CLOEXEC)
-            flush_streams()
+
+            def life() -> NoReturn:
+                os.close(leash)
+                run_lane(self._setup, self._space, job, slot, parent)
+
             try:
-                pid = fork()
+                pid, pidfd = fork_watched(life)
             except BaseException:
-                os.close(leash)
                 os.close(theirs)
+                _let_go(leash)
                 raise
-            if pid == 0:
-                os.close(leash)
-                run_lane(self._setup, self._space, self._job, slot, parent)
             os.close(theirs)
-            pidfd = os.pidfd_open(pid)
             self._lanes[slot] = _Lane(pid, pidfd, leash, time.monotonic())
             self._slots_by_fd[pidfd] = slot
             self._poll.register(pidfd, select.POLLIN)
@@ -135,17 +137,13 @@ class LaneCrew:
         lane = self._lanes.pop(slot)
         self._poll.unregister(lane.pidfd)
         del self._slots_by_fd[lane.pidfd]
+        os.close(lane.pidfd)
         status = signal.SIGKILL.value
         # A SIGCHLD handler of the user's program may have reaped it.
         with contextlib.suppress(ChildProcessError):
             _, status = os.waitpid(lane.pid, 0)
         child_status = self._space.board.child_status(slot)
-        gone = select.poll()
-        gone.register(lane.leash, select.POLLIN)
-        everyone_gone = bool(gone.poll(_GONE_TIMEOUT_S * 1000))
-        os.close(lane.pidfd)
-        os.close(lane.leash)
-        if not everyone_gone:
+        if not _let_go(lane.leash):
             raise RingwalkError(
                 f"lane {slot} (pid {lane.pid}) died, but a process that its task started lives "
                 "on and may write to the task's memory: a segment must not leave forked "
@@ -189,6 +187,19 @@ class LaneCrew:
         self._lanes = {}
 
 
+def _let_go(leash: int) -> bool:
+    """Wait until nobody holds the other end of a leash, then close it; False: somebody still does.
+
+    Its processes are dead, or about to be.
+    """
+    gone = select.poll()
+    gone.register(leash, select.POLLIN)
+    try:
+        return bool(gone.poll(_GONE_TIMEOUT_S * 1000))
+    finally:
+        os.close(leash)
+
+
 def run_lane(setup: Setup, inherited: Workspace, job: Job, slot: int, parent: int) -> NoReturn:
     """A lane's whole life."""
     code = 1
@@ -213,7 +224,7 @@ def run_lane(setup: Setup, inherited: Workspace, job: Job, slot: int, parent: in
             # Here, where the code's pages are mapped, it takes 60 us; in each new child, 900 us.
             part_from_parent()
             try:
-                pid = fork()
+                pid = fork_patiently()
             except OSError as error:  # process or memory limit: the task's error, not the lane's
                 publish.failure(task, error, "start")
                 continue

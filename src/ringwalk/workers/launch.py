@@ -16,8 +16,7 @@ import cloudpickle
 
 from ringwalk._core.arena import Arena
 from ringwalk._core.heap import hold_all, unhold_all
-from ringwalk._core.process import fork
-from ringwalk.workers.bootstrap import flush_streams
+from ringwalk.workers.bootstrap import fork_watched
 from ringwalk.workers.cuda_guard import check_fork_safe
 from ringwalk.workers.plan import Plan, Workspace
 from ringwalk.workers.setup import Setup
@@ -65,13 +64,13 @@ def fork_template(
     control: socket.socket,
     method: StartMethod,
 ) -> Template:
-    check_fork_safe()
-    flush_streams()
-    pid = fork()
-    if pid == 0:
+    def life() -> NoReturn:
         control.close()
         run_template(setup, space.plan, space.arena, ends, spin_ns)
-    return Template(os.pidfd_open(pid), control, lambda: os.waitpid(pid, 0))
+
+    check_fork_safe()
+    pid, pidfd = fork_watched(life)
+    return Template(pidfd, control, lambda: os.waitpid(pid, 0))
 
 
 def spawn_template(
@@ -88,7 +87,13 @@ def spawn_template(
     )
     process.start()
     assert process.pid is not None
-    return Template(os.pidfd_open(process.pid), control, lambda: _join(process))
+    try:
+        pidfd = os.pidfd_open(process.pid)
+    except OSError:  # a process that cannot be watched must not stay
+        process.kill()
+        _join(process)
+        raise
+    return Template(pidfd, control, lambda: _join(process))
 
 
 def _join(process: BaseProcess) -> None:

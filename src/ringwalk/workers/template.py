@@ -25,11 +25,11 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from ringwalk._core.arena import Arena
-from ringwalk._core.process import die_with_parent, fork
+from ringwalk._core.process import die_with_parent
 from ringwalk.errors import CudaInParentError
 from ringwalk.workers.bootstrap import (
     exit_code,
-    flush_streams,
+    fork_watched,
     keep_freed_memory,
     leave,
     limit_threads,
@@ -115,18 +115,17 @@ class Template:
                 self._spawn(message.first)
 
     def _spawn(self, slot: int) -> None:
+        def life() -> NoReturn:
+            plan, arena = self._plan, self._arena
+            run_worker(self._setup, plan, arena, slot, self._ends, self._pid, self._spin_ns)
+
         try:
             check_fork_safe()
-            flush_streams()
-            pid = fork()
+            # Only this process reaps the child, so the pid is its own until then.
+            pid, pidfd = fork_watched(life)
         except (CudaInParentError, OSError) as error:
             send(self._ends.control, Message(Kind.REFUSED, slot, body=str(error).encode()))
             return
-        if pid == 0:
-            space = Workspace(self._plan, self._arena, self._ends.wake, slot)
-            run_worker(self._setup, space, self._ends, self._pid, self._spin_ns)
-        # Only this process reaps the child, so the pid is its own until then.
-        pidfd = os.pidfd_open(pid)
         self._workers[pidfd] = (slot, pid)
         self._poll.register(pidfd, select.POLLIN)
         send(self._ends.control, Message(Kind.SPAWNED, slot, pid, fd=pidfd))
@@ -159,14 +158,22 @@ class Template:
             os.waitpid(pid, 0)
 
 
-def run_worker(setup: Setup, space: Workspace, ends: Ends, template: int, spin_ns: int) -> NoReturn:
+def run_worker(
+    setup: Setup,
+    plan: Plan,
+    arena: Arena,
+    slot: int,
+    ends: Ends,
+    template: int,
+    spin_ns: int,
+) -> NoReturn:
     """A persistent worker's whole life."""
     code = 1
     try:
         if not die_with_parent(template):
             leave(code)
-        slot = space.board.worker
         channel = ends.workers[slot]
+        space = Workspace(plan, arena, ends.wake, slot)
         part_from_parent()
         try:
             worker = make_worker(setup, slot)
