@@ -14,6 +14,7 @@ parent <-> worker (one pair a slot)
 
 from __future__ import annotations
 
+import errno
 import socket
 import struct
 from enum import IntEnum
@@ -54,6 +55,20 @@ def pair() -> tuple[socket.socket, socket.socket]:
     return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
 
+def pairs(count: int) -> list[tuple[socket.socket, socket.socket]]:
+    """All of them, or an OSError and none."""
+    made: list[tuple[socket.socket, socket.socket]] = []
+    try:
+        for _ in range(count):
+            made.append(pair())
+    except BaseException:
+        for ends in made:
+            for end in ends:
+                end.close()
+        raise
+    return made
+
+
 # Not socket.send_fds and recv_fds: before Python 3.12 they ignore their flags.
 
 
@@ -67,14 +82,25 @@ def send(channel: socket.socket, message: Message) -> None:
 
 
 def receive(channel: socket.socket, *, wait: bool) -> Message | None:
-    """The next message; None when there is none now, or when the peer is gone."""
+    """The next message; None when there is none now, or when the peer is gone.
+
+    Raises OSError with EMFILE when its descriptor found no room here: that message is lost.
+    """
     flags = socket.MSG_CMSG_CLOEXEC | (0 if wait else socket.MSG_DONTWAIT)
     try:
-        data, rights, _, _ = channel.recvmsg(_HEAD.size + _MOST, socket.CMSG_SPACE(_FD.size), flags)
+        data, rights, happened, _ = channel.recvmsg(
+            _HEAD.size + _MOST, socket.CMSG_SPACE(_FD.size), flags
+        )
     except (BlockingIOError, ConnectionResetError):
         return None
     if not data:
         return None
+    if happened & socket.MSG_CTRUNC:
+        raise OSError(
+            errno.EMFILE,
+            "no room for a descriptor that another process sent; raise the limit on open files "
+            "(ulimit -n)",
+        )
     fd = None
     for level, kind, packed in rights:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):

@@ -17,7 +17,7 @@ from ringwalk.workers.crew import Death, EarlyDeaths
 from ringwalk.workers.failure import Failure
 from ringwalk.workers.job import Job
 from ringwalk.workers.launch import StartMethod, Template, fork_template, spawn_template
-from ringwalk.workers.messages import Kind, Message, pair, receive, send
+from ringwalk.workers.messages import Kind, Message, pair, pairs, receive, send
 from ringwalk.workers.plan import Workspace
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.template import Ends
@@ -50,7 +50,7 @@ class PersistentCrew:
         self._spin_ns = spin_ns
         self._find_block = find_block
         self._template: Template | None = None
-        self._channels = [pair() for _ in range(setup.num_workers)]
+        self._channels = pairs(setup.num_workers)
         self._pidfds: dict[int, int] = {}  # slot -> pidfd
         self._statuses: dict[int, int] = {}  # slot -> wait status, told by the template
         self._starting: set[int] = set()  # asked for, no pidfd yet
@@ -65,10 +65,10 @@ class PersistentCrew:
 
     def fill(self, job: Job | None) -> None:
         """Start what is missing and wait until every worker has run ``worker_init``."""
-        for death in self.wait(0):  # killed while idle
-            self._space.forget(death.slot)
+        self.wait(0)  # notices those that were killed while idle
         for slot in range(self._setup.num_workers):
-            if slot not in self._pidfds:
+            if slot not in self._pidfds and slot not in self._starting:
+                self._space.forget(slot)
                 self.restart(slot)
         deadline = time.monotonic() + START_TIMEOUT_S
         while len(self._ready) < self._setup.num_workers:
@@ -89,10 +89,10 @@ class PersistentCrew:
             self._start_template()  # which starts a worker for every slot
             self._starting = set(range(self._setup.num_workers))
         elif slot not in self._starting:
-            self._starting.add(slot)
             # A template that is gone takes what it was asked for along: see _lose_template.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 send(self._template.control, Message(Kind.SPAWN, slot))
+            self._starting.add(slot)
 
     def _start_template(self) -> None:
         ours, theirs = pair()
@@ -156,7 +156,14 @@ class PersistentCrew:
 
     def _hear_template(self) -> None:
         assert self._template is not None
-        message = receive(self._template.control, wait=False)
+        try:
+            message = receive(self._template.control, wait=False)
+        except OSError:
+            # It may have brought a worker's pidfd, and a worker that cannot be watched must not
+            # run. All are gone before anybody hears of this.
+            signal.pidfd_send_signal(self._template.pidfd, signal.SIGKILL)
+            self._lose_template()
+            raise
         if message is None:
             return
         if message.kind == Kind.SPAWNED:
@@ -235,9 +242,10 @@ class PersistentCrew:
         assert self._template is not None
         death = Death(-1, None, signal.SIGKILL, was_ready=self._template.worked)
         self._early_deaths.note("the template process", death)
-        while (message := receive(self._template.control, wait=False)) is not None:
-            if message.kind == Kind.SPAWNED and message.fd is not None:
-                self._hire(message.first, message.fd)
+        with contextlib.suppress(OSError):  # no room for a descriptor: the leash tells as well
+            while (message := receive(self._template.control, wait=False)) is not None:
+                if message.kind == Kind.SPAWNED and message.fd is not None:
+                    self._hire(message.first, message.fd)
         # The kernel kills its workers, also one that it had no time to tell us of. A successor in
         # the same slot must not start before: both would write to one heap.
         if not _readable(self._template.leash, time.monotonic() + _CLOSE_TIMEOUT_S):
@@ -278,20 +286,27 @@ class PersistentCrew:
         """Persistent workers stay."""
 
     def close(self) -> None:
-        template = self._template
-        if template is not None:
-            self._space.board.close()
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                send(template.control, Message(Kind.QUIT))
-            if not _readable(template.pidfd, time.monotonic() + _CLOSE_TIMEOUT_S):
-                signal.pidfd_send_signal(template.pidfd, signal.SIGKILL)
+        try:
+            if self._template is not None:
+                self._end(self._template)
+        finally:
+            self.release()
+
+    def _end(self, template: Template) -> None:
+        self._space.board.close()
+        try:
+            send(template.control, Message(Kind.QUIT))
+            left = _readable(template.pidfd, time.monotonic() + _CLOSE_TIMEOUT_S)
+        except OSError:  # it is gone, or there is no memory to ask it
+            left = False
+        try:
             # Its workers ended before it, or are killed by the kernel when it does.
-            for pidfd in self._pidfds.values():
+            for pidfd in (*(() if left else (template.pidfd,)), *self._pidfds.values()):
                 with contextlib.suppress(ProcessLookupError):
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
                 _readable(pidfd, time.monotonic() + _CLOSE_TIMEOUT_S)
+        finally:
             template.reap()
-        self.release()
 
     def release(self) -> None:
         for pidfd in self._pidfds.values():

@@ -94,7 +94,11 @@ class Workspace:
         for index in range(workers + 1):
             arena.reserve(plan.heap(index), PAGESIZE)
         wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        return cls(plan, arena, wake_fd)
+        try:
+            return cls(plan, arena, wake_fd)
+        except BaseException:
+            os.close(wake_fd)
+            raise
 
     def receive(self, worker: int, block: int, length: int) -> Any:
         """What a worker committed, decoded; the worker's hold on it ends. For the parent.

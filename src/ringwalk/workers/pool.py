@@ -47,12 +47,16 @@ class Pool:
         # Spinning on a core that a segment could use helps nobody.
         spin_ns = SPIN_NS if setup.num_workers < usable_cpus() else 0
         self.crew: Crew
-        if kind == "persistent":
-            self.crew = PersistentCrew(
-                setup, self.space, start_method, spin_ns, self._find_descriptor
-            )
-        else:
-            self.crew = LaneCrew(setup, self.space)
+        try:
+            if kind == "persistent":
+                self.crew = PersistentCrew(
+                    setup, self.space, start_method, spin_ns, self._find_descriptor
+                )
+            else:
+                self.crew = LaneCrew(setup, self.space)
+        except BaseException:
+            self.space.close()
+            raise
 
     def next_epoch(self) -> int:
         """Begin a wave: 32 bits on the board, and never 0."""

@@ -64,6 +64,11 @@ class RemoteJobs:
             send(self._channel, Message(Kind.WANT, number))
             # The parent answers from the loop in which it waits for us; if it dies, so do we.
             answer = receive(self._channel, wait=True)
+            while answer is not None and answer.first != number:
+                # To a question whose asker failed before it could read the answer.
+                if answer.fd is not None:
+                    os.close(answer.fd)
+                answer = receive(self._channel, wait=True)
             if answer is None or answer.fd is None:
                 raise RingwalkError(
                     f"the parent did not hand over walker block {number}; it was closed "
