@@ -29,12 +29,11 @@ class Publisher:
         if self._board.commit_inline(task, result):
             return
         try:
-            payload, _ = self._codec.dumps(result)
-            block = self._codec.own.put(payload)
+            block, length = self._put(result)
         except Exception as error:  # whatever a user's __reduce__ raises, or no memory
             self.failure(task, error, "result")
         else:
-            self._board.commit(task, False, block, len(payload))
+            self._board.commit(task, False, block, length)
 
     def raised(self, task: int, error: BaseException) -> None:
         """Commit what a call ended with: the segment's own error, or its argument's."""
@@ -42,6 +41,15 @@ class Publisher:
             self.failure(task, error.reason, "argument")
         else:
             self.failure(task, error, "segment")
+
+    def _put(self, result: Any) -> tuple[int, int]:
+        payload, buffers = self._codec.dumps(result)
+        try:
+            return self._codec.own.put(payload), len(payload)
+        except BaseException:
+            for block in buffers:
+                self._codec.own.release(block)
+            raise
 
     def failure(self, task: int, error: BaseException, stage: Stage) -> None:
         payload, _ = self._codec.dumps(Failure.of(error, stage))
