@@ -1,6 +1,9 @@
 #define _GNU_SOURCE
 #include "process.h"
 
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -11,4 +14,20 @@ int rw_process_die_with_parent(int signum, pid_t expected_parent) {
         return RW_OS;
     /* The signal is only sent for a death after prctl. */
     return getppid() == expected_parent ? RW_OK : RW_STALE;
+}
+
+int rw_process_thread_runs(pid_t tid) {
+    char text[512];
+    (void)snprintf(text, sizeof text, "/proc/self/task/%d/stat", (int)tid);
+    int fd = open(text, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return 0;
+    ssize_t length = read(fd, text, sizeof text - 1);
+    (void)close(fd);
+    if (length <= 0)
+        return 0;
+    text[length] = '\0';
+    /* "tid (name) S ...": the name may hold anything, parentheses included. */
+    const char *end = strrchr(text, ')');
+    return end != NULL && strncmp(end, ") R", 3) == 0;
 }

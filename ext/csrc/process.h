@@ -10,4 +10,8 @@
  * Hazard: the signal is tied to the forking *thread* and is not inherited by fork. */
 int rw_process_die_with_parent(int signum, pid_t expected_parent);
 
+/* Whether a thread of this process runs, or waits for a processor, at this moment. 0 also when it
+ * is gone, and where there is no /proc to tell. */
+int rw_process_thread_runs(pid_t tid);
+
 #endif

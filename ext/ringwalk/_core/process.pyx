@@ -5,30 +5,90 @@ import signal
 import sys
 
 from libc.errno cimport errno
+from posix.time cimport nanosleep, timespec
 from posix.unistd cimport fork as c_fork
 
 from ringwalk._core.status cimport RW_STALE, check
+
+from ringwalk.errors import WorkerInitError
 
 cdef extern from "Python.h":
     void PyOS_BeforeFork()
     void PyOS_AfterFork_Parent()
     void PyOS_AfterFork_Child()
+    ctypedef struct PyInterpreterState:
+        pass
+    ctypedef struct PyThreadState:
+        unsigned long native_thread_id
+    PyInterpreterState *PyInterpreterState_Get()
+    PyThreadState *PyInterpreterState_ThreadHead(PyInterpreterState *)
+    PyThreadState *PyThreadState_Next(PyThreadState *)
+    PyThreadState *PyThreadState_Get()
 
 cdef extern from "process.h" nogil:
     int rw_process_die_with_parent(int signum, int expected_parent)
+    int rw_process_thread_runs(int tid)
+
+# How long a fork waits for other threads to leave what they compute outside Python, and how
+# often it looks: nothing tells when they do. Every thread of Python stands still meanwhile.
+cdef int PATIENCE_MS = 1000
+cdef long LOOK_NS = 1_000_000
+
+
+cdef int running_thread() noexcept:
+    """A thread of Python other than this one that runs although this one has the GIL; 0: none."""
+    cdef PyThreadState *own = PyThreadState_Get()
+    cdef PyThreadState *other = PyInterpreterState_ThreadHead(PyInterpreterState_Get())
+    while other != NULL:
+        if other != own and rw_process_thread_runs(<int>other.native_thread_id):
+            return <int>other.native_thread_id
+        other = PyThreadState_Next(other)
+    return 0
+
+
+cdef int wait_for_others() noexcept:
+    """Keep the GIL until every other thread of Python waits for it, or for something else.
+
+    None is in the middle of a BLAS call or an allocation then. A fork would take away OpenBLAS's
+    threads beneath such a call, which then waits for ever; its child would find locks taken.
+    Returns the thread that would not leave, or 0.
+    """
+    cdef int looks, thread = 0, quiet = 0
+    cdef timespec pause
+    pause.tv_sec = 0
+    pause.tv_nsec = LOOK_NS
+    for looks in range(PATIENCE_MS):
+        thread = running_thread()
+        # Twice: what the last one to leave woke up had been seen asleep before, the first time.
+        quiet = quiet + 1 if thread == 0 else 0
+        if quiet == 2:
+            return 0
+        if thread != 0:
+            nanosleep(&pause, NULL)
+    return thread
 
 
 def fork():
     """Fork this process; 0 in the child, the child's pid in the parent. Raises OSError.
 
     Runs the interpreter's own fork hooks, like ``os.fork``. It does not warn about other
-    threads: the callers in ``ringwalk.workers`` decide on that with more knowledge than the
-    count of kernel threads that CPython 3.12+ goes by.
+    threads, as CPython 3.12+ does by their number: it waits until none of those that Python
+    knows computes. Raises WorkerInitError when one does not come to rest within a second.
     """
     if sys is None or sys.is_finalizing():  # None: this module was cleared already
         raise RuntimeError("the interpreter is shutting down: no process can be forked now")
     cdef int pid
     PyOS_BeforeFork()
+    # No Python code between here and the fork: it could let another thread have the GIL.
+    cdef int busy = wait_for_others()
+    if busy != 0:
+        PyOS_AfterFork_Parent()
+        raise WorkerInitError(
+            f"thread {busy} of this process has been computing outside Python for "
+            f"{PATIENCE_MS / 1000:g} s, in a BLAS call perhaps: a fork now could hang it and the "
+            "new process. Map when it is done, make a WorkerMapper before it starts, or use "
+            "WorkerMapper(start_method='spawn')"
+        )
     pid = c_fork()
     if pid == 0:
         PyOS_AfterFork_Child()
