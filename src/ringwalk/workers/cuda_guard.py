@@ -31,9 +31,9 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ringwalk.errors import CudaInParentError
+from ringwalk.workers.loaded import libraries_loaded
 
 SONAME = b"libcuda.so.1"
 CUDA_SUCCESS = 0
@@ -115,28 +115,6 @@ def find_initialised_driver(*, proc: Path = PROC) -> CudaDriver | None:
     )
 
 
-class _LoadedObject(ctypes.Structure):
-    """``struct dl_phdr_info`` of <link.h>."""
-
-    _fields_ = (
-        ("address", ctypes.c_void_p),
-        ("name", ctypes.c_char_p),
-        ("headers", ctypes.c_void_p),
-        ("header_count", ctypes.c_uint16),
-        ("adds", ctypes.c_ulonglong),  # objects loaded since the process began; only grows
-        ("subs", ctypes.c_ulonglong),
-    )
-
-
-def _take_adds(info: Any, size: int, adds: Any) -> int:
-    adds[0] = info[0].adds
-    return 1  # the same number stands in every object: stop at the first
-
-
-_ADDS = ctypes.POINTER(ctypes.c_ulonglong)
-_visitor = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_LoadedObject), ctypes.c_size_t, _ADDS)(
-    _take_adds
-)
 _libc = ctypes.CDLL(None)
 _libc.dlopen.argtypes = (ctypes.c_char_p, ctypes.c_int)
 _libc.dlopen.restype = ctypes.c_void_p
@@ -150,15 +128,14 @@ def _loaded_driver() -> ctypes.CDLL | None:
     """
     global _driver, _searched_at
     if _driver is None:
-        adds = ctypes.c_ulonglong()
-        _libc.dl_iterate_phdr(_visitor, ctypes.byref(adds))
-        if adds.value == _searched_at:
+        loaded = libraries_loaded()
+        if loaded == _searched_at:
             return None
         # NOLOAD: a handle on what is loaded already, else NULL. Not by ctypes.CDLL(mode=...),
         # which leaves a class, an exception and their garbage behind at every NULL.
         handle = _libc.dlopen(SONAME, os.RTLD_NOLOAD | os.RTLD_LAZY)
         if handle is None:
-            _searched_at = adds.value
+            _searched_at = loaded
             return None
         _driver = ctypes.CDLL(SONAME.decode(), handle=handle)
     return _driver

@@ -47,6 +47,7 @@ from ringwalk.workers.crew import Death, EarlyDeaths
 from ringwalk.workers.cuda_guard import check_fork_safe
 from ringwalk.workers.job import Getter, Job, NoSources, make_call, make_marker
 from ringwalk.workers.loop import Publisher, run_task
+from ringwalk.workers.openmp import release_openmp_threads
 from ringwalk.workers.plan import Workspace
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.streams import part_from_parent
@@ -91,6 +92,7 @@ class LaneCrew:
         board.set_phase(slot, 0)
         board.set_child_status(slot, None)
         check_fork_safe()
+        release_openmp_threads()
         parent = os.getpid()
         with forking():
             leash, theirs = os.pipe2(os.O_CLOEXEC)
@@ -216,6 +218,7 @@ def run_lane(setup: Setup, inherited: Workspace, job: Job, slot: int, parent: in
         call = None
         if setup.worker_init is None:
             call = make_call(setup, make_worker(setup, slot), job, NoSources())
+            release_openmp_threads()  # of the worker type's constructor
         gc.disable()
         gc.freeze()  # a collection in a child would copy every page that it marks
         board.set_phase(slot, SLOT_READY)

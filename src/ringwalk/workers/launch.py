@@ -18,6 +18,7 @@ from ringwalk._core.arena import Arena
 from ringwalk._core.heap import hold_all, unhold_all
 from ringwalk.workers.bootstrap import fork_watched
 from ringwalk.workers.cuda_guard import check_fork_safe
+from ringwalk.workers.openmp import release_openmp_threads
 from ringwalk.workers.plan import Plan, Workspace
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.template import Ends, run_template
@@ -69,6 +70,7 @@ def fork_template(
         run_template(setup, space.plan, space.arena, ends, spin_ns)
 
     check_fork_safe()
+    release_openmp_threads()
     pid, pidfd = fork_watched(life)
     return Template(pidfd, control, lambda: os.waitpid(pid, 0))
 
