@@ -1,0 +1,54 @@
+"""Other threads of the parent are in BLAS, OpenMP, malloc, Python while it forks.
+
+Every map must be right, with segments that use the same library, and the parent's threads must go
+on; or it is refused with the reason. A hang would be ended by the program's own watchdog.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+# Forks of the parent that one map takes: the template, or two lanes.
+KINDS = {"WorkerMapper": 1, "TaskMapper": 2}
+LOADS = ("blas", "openmp", "malloc", "python")
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    built = tmp_path_factory.mktemp("busy") / "libbusy.so"
+    command = ["gcc", "-std=gnu11", "-O1", "-fopenmp", "-shared", "-fPIC", "-Wall", "-Werror"]
+    subprocess.run([*command, HERE / "busy.c", "-o", built], check=True)
+    return built
+
+
+def run(kind: str, load: str, library: Path, maps: int) -> list[str]:
+    arguments = [sys.executable, HERE / "busy_parent.py", kind, load, library, str(maps)]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("load", LOADS)
+def test_forks_beside_busy_threads(
+    kind: str, load: str, library: Path, rounds: Callable[[int, int], int]
+) -> None:
+    maps = rounds(14, 250) // KINDS[kind]
+    assert run(kind, load, library, maps) == [f"right: {maps}"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_thread_that_never_leaves_native_code_is_a_reason_to_refuse(
+    kind: str, library: Path
+) -> None:
+    refused, *rest = run(kind, "loop", library, 1)
+    assert rest == ["right: 0"]
+    assert refused.startswith("refused: thread ")
+    assert "has been computing outside Python for 1 s" in refused
+    assert "start_method='spawn'" in refused
