@@ -109,7 +109,10 @@ class Template:
                     self._reap(fd)
                     continue
                 message = receive(self._ends.control, wait=True)
-                if message is None or message.kind == Kind.QUIT:
+                if message is None:  # the parent is dying: this end closes before its pidfd tells
+                    self._kill_all()
+                    return
+                if message.kind == Kind.QUIT:
                     self._quit()
                     return
                 self._spawn(message.first)
