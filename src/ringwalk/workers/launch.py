@@ -129,11 +129,11 @@ class _SpawnedTemplate:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._ends = Ends(
             state["parent_pid"],
-            state["arena"].detach(),
-            state["wake"].detach(),
-            state["leash"].detach(),
-            socket.socket(fileno=state["control"].detach()),
-            tuple(socket.socket(fileno=end.detach()) for end in state["workers"]),
+            _received(state["arena"]),
+            _received(state["wake"]),
+            _received(state["leash"]),
+            socket.socket(fileno=_received(state["control"])),
+            tuple(socket.socket(fileno=_received(end)) for end in state["workers"]),
         )
         self._plan = state["plan"]
         self._spin_ns = state["spin_ns"]
@@ -143,3 +143,10 @@ class _SpawnedTemplate:
         setup: Setup = pickle.loads(self._pickled_setup)
         arena = Arena.attach(self._ends.arena)
         run_template(setup, self._plan, arena, self._ends, self._spin_ns)
+
+
+def _received(carrier: Any) -> int:
+    """A descriptor that came from the parent; multiprocessing leaves it open for exec."""
+    fd: int = carrier.detach()
+    os.set_inheritable(fd, False)
+    return fd
