@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/auxv.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -30,4 +31,12 @@ int rw_process_thread_runs(pid_t tid) {
     /* "tid (name) S ...": the name may hold anything, parentheses included. */
     const char *end = strrchr(text, ')');
     return end != NULL && strncmp(end, ") R", 3) == 0;
+}
+
+int rw_process_harden(void) {
+    return prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0 ? RW_OK : RW_OS;
+}
+
+bool rw_process_is_elevated(void) {
+    return getauxval(AT_SECURE) != 0;
 }

@@ -2,6 +2,7 @@
 #ifndef RW_PROCESS_H
 #define RW_PROCESS_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 /* Have the kernel send signum to this process when the thread that forked it ends, and check
@@ -13,5 +14,14 @@ int rw_process_die_with_parent(int signum, pid_t expected_parent);
 /* Whether a thread of this process runs, or waits for a processor, at this moment. 0 also when it
  * is gone, and where there is no /proc to tell. */
 int rw_process_thread_runs(pid_t tid);
+/* Make this process undumpable: only a privileged one can then open its memory or descriptors, by
+ * ptrace, /proc or pidfd_getfd. RW_OK; RW_OS.
+ * Holds for the process for good and for its forks; exec and a change of user id decide anew.
+ * Hazard: what somebody opened before stays open. For itself, too, the files in /proc/self belong
+ * to root then: an unprivileged process cannot write its own oom_score_adj. */
+int rw_process_harden(void);
+
+/* Whether the kernel gave this program rights that its caller has not: set-user-ID and the like. */
+bool rw_process_is_elevated(void);
 
 #endif

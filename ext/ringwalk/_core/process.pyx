@@ -1,4 +1,4 @@
-"""Fork and parent-death signal. See csrc/process.h."""
+"""Fork, parent-death signal, hardening. See csrc/process.h."""
 
 import os
 import signal
@@ -21,6 +21,7 @@ cdef extern from "Python.h":
     ctypedef struct PyThreadState:
         unsigned long native_thread_id
     PyInterpreterState *PyInterpreterState_Get()
+    PyInterpreterState *PyInterpreterState_Main()
     PyThreadState *PyInterpreterState_ThreadHead(PyInterpreterState *)
     PyThreadState *PyThreadState_Next(PyThreadState *)
     PyThreadState *PyThreadState_Get()
@@ -28,6 +29,8 @@ cdef extern from "Python.h":
 cdef extern from "process.h" nogil:
     int rw_process_die_with_parent(int signum, int expected_parent)
     int rw_process_thread_runs(int tid)
+    int rw_process_harden()
+    bint rw_process_is_elevated()
 
 # How long a fork waits for other threads to leave what they compute outside Python, and how
 # often it looks: nothing tells when they do. Every thread of Python stands still meanwhile.
@@ -108,3 +111,21 @@ def die_with_parent(int expected_parent, int signum=signal.SIGKILL):
         return False
     check(status)
     return True
+
+
+def harden():
+    """Shut out the user's other processes, for good, from this one and those it forks.
+
+    They can no longer open its memory or descriptors; core dumps and debuggers are out with them.
+    """
+    check(rw_process_harden())
+
+
+def is_elevated():
+    """Whether this program runs with rights that its caller has not (set-user-ID, capabilities)."""
+    return rw_process_is_elevated()
+
+
+def in_main_interpreter():
+    """Whether this is its process's main interpreter: no other may go on after a fork."""
+    return PyInterpreterState_Get() == PyInterpreterState_Main()

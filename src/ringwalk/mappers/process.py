@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from ringwalk.errors import ClosedError, MapError
+from ringwalk._core.process import harden as harden_process
+from ringwalk._core.process import in_main_interpreter, is_elevated
+from ringwalk.errors import ClosedError, ConfigError, MapError
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.base import Mapper, SegmentTimes, raise_first
 from ringwalk.mappers.transaction import Transaction
+from ringwalk.workers.launch import StartMethod
 from ringwalk.workers.plan import CAPACITY
 from ringwalk.workers.pool import Pool
 from ringwalk.workers.setup import Setup
@@ -32,6 +35,18 @@ class ProcessMapper(Mapper):
     def worker_segment_times(self) -> SegmentTimes:
         """Worker index -> seconds of each segment that it ran in the last map."""
         return segment_times(self.num_workers or 0, self._records)
+
+    def __init__(self, *args: Any, harden: bool = False, **options: Any) -> None:
+        super().__init__(*args, **options)
+        _check_program(type(self).__name__)
+        self._harden = harden
+
+    def _open_pool(
+        self, setup: Setup, kind: Literal["persistent", "lanes"], start_method: StartMethod
+    ) -> Pool:
+        if self._harden:
+            harden_process()  # before there is anything to protect
+        return Pool(setup, kind, start_method)
 
     def _attach(self, pool: Pool) -> None:
         self._pool = pool
@@ -105,6 +120,20 @@ class ProcessMapper(Mapper):
             # Interrupted once more, or something will not die: leave nothing half done.
             pool.close()
             raise
+
+
+def _check_program(mapper: str) -> None:
+    if not in_main_interpreter():
+        raise ConfigError(
+            f"{mapper} was made in a sub-interpreter, and CPython ends a process that such a one "
+            "forked; make it in the main interpreter (mod_wsgi: WSGIApplicationGroup %{GLOBAL})"
+        )
+    if is_elevated():
+        raise ConfigError(
+            "this program has rights that its caller has not (set-user-ID, set-group-ID or file "
+            f"capabilities), and {mapper} starts workers as the caller's environment says; start "
+            "it with those rights (sudo, setpriv), or use SerialMapper"
+        )
 
 
 def segment_times(workers: int, waves: Sequence[Records]) -> SegmentTimes:

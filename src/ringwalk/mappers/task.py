@@ -6,7 +6,6 @@ from typing import Any
 
 from ringwalk.mappers.process import ProcessMapper
 from ringwalk.mappers.worker import check_worker_type
-from ringwalk.workers.pool import Pool
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.worker import Worker
 
@@ -18,7 +17,7 @@ class TaskMapper(ProcessMapper):
     pickled on the way in, so lambdas, open files and unpicklable walkers work. Only results
     travel. A crash takes one segment with it, and memory that a segment leaks is gone with it.
 
-    Takes all arguments of ``Mapper``, and:
+    Takes all arguments of ``Mapper``, ``harden`` (see ``WorkerMapper``), and:
 
     Args:
         walker_task_type: a subclass of ``ringwalk.Worker``, to change how a segment is run.
@@ -39,4 +38,4 @@ class TaskMapper(ProcessMapper):
         return self._worker_type
 
     def _start(self, setup: Setup) -> None:
-        self._attach(Pool(setup, "lanes", "fork"))
+        self._attach(self._open_pool(setup, "lanes", "fork"))

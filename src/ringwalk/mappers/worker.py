@@ -9,7 +9,6 @@ from ringwalk.errors import ConfigError
 from ringwalk.mappers.options import check_choice
 from ringwalk.mappers.process import ProcessMapper
 from ringwalk.workers.launch import StartMethod
-from ringwalk.workers.pool import Pool
 from ringwalk.workers.setup import SegmentFunc, Setup, offered_names
 from ringwalk.workers.worker import Worker
 
@@ -25,6 +24,12 @@ class WorkerMapper(ProcessMapper):
             as they are at ``init``. "spawn" and "forkserver" start fresh interpreters, for
             parents that use threads or CUDA; the segment function then travels by pickle or
             cloudpickle, and scripts need the usual ``if __name__ == "__main__":``.
+        harden: let no other process of this user open the memory or descriptors of the parent
+            and its workers. Privileged ones still can, and what is open by ``init`` stays open.
+            From ``init`` on and until it ends the parent, too, leaves no core dump and refuses
+            debuggers and profilers from outside (gdb, strace, py-spy). Unless it is root, its
+            workers are no longer the first to be killed when memory runs out. The names of
+            walker blocks, temporary ones included, stay open to the user.
 
     Constants of a map (``itertools.repeat``) are unpickled once a worker and map: a segment that
     changes one changes it for the later segments of that worker.
@@ -39,6 +44,11 @@ class WorkerMapper(ProcessMapper):
     ) -> None:
         super().__init__(*args, **options)
         check_choice("start_method", start_method, ("fork", "spawn", "forkserver"))
+        if self._harden and start_method != "fork":
+            raise ConfigError(
+                f"harden=True with start_method={start_method!r}: a fresh interpreter holds the "
+                "shared memory before it can be hardened; use start_method='fork'"
+            )
         self._start_method: StartMethod = start_method
         self._worker_type = check_worker_type("worker_type", worker_type)
 
@@ -65,7 +75,7 @@ class WorkerMapper(ProcessMapper):
             )
 
     def _start(self, setup: Setup) -> None:
-        pool = Pool(setup, "persistent", self._start_method)
+        pool = self._open_pool(setup, "persistent", self._start_method)
         try:
             pool.crew.fill(None)
         except BaseException:
