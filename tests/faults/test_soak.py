@@ -1,0 +1,126 @@
+"""Long runs in which one segment in a hundred kills its process: nothing may grow.
+
+Maps of rows and maps of objects take turns on one mapper. After each the parent's private memory
+and descriptors, the template's memory and the pages of the arena itself (not the machine's shared
+memory, which others use too) are read; the last third may not have more than the first.
+
+How many results come to lie in which worker's heap is chance, so before the first reading each
+worker is made to run a whole map of objects: no later one can ask for more.
+
+A TaskMapper forks for every task, 2 ms or more, so it gets a fiftieth of the tasks.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+import pytest
+
+from ringwalk import Mapper, Row, TaskMapper, WalkerBlock, WorkerMapper
+
+WALKERS = 200
+CHANCE = 0.01
+LARGE = 8192  # float64 values: 64 KiB
+TOLERANCE = 1.01
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a mapper uses between two maps.
+
+    Attributes:
+        parent_bytes: anonymous memory resident in the parent; the arena is counted apart.
+        template_bytes: memory resident in the template; 0 where there is none.
+        arena_bytes: pages of the pool's arena.
+    """
+
+    parent_bytes: int
+    template_bytes: int
+    arena_bytes: int
+    descriptors: int
+
+
+def read(mapper: Mapper) -> Reading:
+    gc.collect()  # also frees what the interpreter keeps for later use
+    this = psutil.Process()
+    arena = mapper._pool.space.arena.fileno()  # type: ignore[attr-defined]
+    return Reading(
+        this.memory_info().rss - this.memory_info().shared,
+        sum(child.memory_info().rss for child in this.children() if child.children()),
+        os.fstat(arena).st_blocks * 512,
+        this.num_fds(),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "ci", "campaign"),
+    [(WorkerMapper, 100_000, 10_000_000), (TaskMapper, 2_000, 200_000)],
+    ids=["worker", "task"],
+)
+def test_nothing_grows(
+    kind: type[Mapper], ci: int, campaign: int, rounds: Callable[[int, int], int]
+) -> None:
+    tasks = rounds(ci, campaign)
+    deaths = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+    last = os.eventfd(0, os.EFD_CLOEXEC)
+
+    def maybe_die() -> None:
+        if random.random() < CHANCE:
+            os.eventfd_write(deaths, 1)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def advance(item: Row | tuple[int, np.ndarray], alone: bool) -> object:
+        if isinstance(item, Row):
+            item.x[:11] += 1
+            maybe_die()
+            item.x[11:] += 1
+            return None
+        number, array = item
+        if alone:
+            if number == 0:  # this worker is held up while the other runs all the rest
+                os.eventfd_read(last)
+            elif number == WALKERS - 1:
+                os.eventfd_write(last, 1)
+            return np.full(LARGE if number % 10 == 0 else 100, 0.0)
+        result = np.full(LARGE if number % 10 == 0 else 100, array[0] + 1)
+        maybe_die()
+        return result
+
+    readings = []
+    objects = [(k, np.full(125, float(k))) for k in range(WALKERS)]
+    with (
+        WalkerBlock(WALKERS, x=((22, 3), "f8")) as block,
+        kind(advance, num_workers=2, max_retries=255) as mapper,
+    ):
+        waiting = {0, 1}
+        while waiting:
+            results = mapper.map(objects, [True] * WALKERS)
+            times = mapper.worker_segment_times
+            waiting -= {worker for worker in times if len(times[worker]) == WALKERS - 1}
+            del results
+        for cycle in range(1, tasks // WALKERS // 2 + 1):
+            mapper.map(block, [False] * WALKERS)
+            assert (block["x"] == cycle).all()
+            results = mapper.map(objects, [False] * WALKERS)
+            assert [result[-1] for result in results] == [k + 1 for k in range(WALKERS)]
+            del results
+            readings.append(read(mapper))
+    killed = os.eventfd_read(deaths)
+    os.close(deaths)
+    os.close(last)
+    print(f"{tasks} tasks, {killed} processes killed")
+    assert killed > tasks * CHANCE / 5
+    third = len(readings) // 3
+    first, last = readings[:third], readings[-third:]
+    for name in Reading.__dataclass_fields__:
+        was, became = (float(np.median([getattr(r, name) for r in part])) for part in (first, last))
+        print(f"{name}: {was:,.0f} -> {became:,.0f}")
+        assert became <= was * TOLERANCE, name
