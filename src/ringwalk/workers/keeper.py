@@ -1,0 +1,79 @@
+"""The keeper: a small process that ends marked processes when their owner is gone.
+
+A program's parent-death signal ends one process, not what that started. So every command, and
+every process of a run, carries a mark in its environment, which all that it starts inherit, a
+daemon in a session of its own included. The keeper waits for its owner to end (pidfd), or to say
+so (a byte on its standard input), and kills what still carries the mark.
+
+Run as a script by a fresh interpreter, so that a kill of the owner meets nothing of the owner's:
+no thread, no lock, no descriptor. It must import nothing beyond the standard library.
+
+    keeper.py <pid of the owner> <mark>
+
+Does not see: a process that cleared its environment, or runs as another user.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import sys
+
+VARIABLE = "RINGWALK_COMMAND"
+
+
+def marked(mark: str) -> dict[int, int]:
+    """Living processes whose environment carries ``mark``, or one below it: pid -> open pidfd."""
+    wanted = f"{VARIABLE}={mark}".encode()
+    found = {}
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or not _carries(entry, wanted):
+            continue
+        with contextlib.suppress(ProcessLookupError):  # ended meanwhile
+            pidfd = os.pidfd_open(int(entry))
+            # Asked again, now that the number cannot pass to another process unnoticed.
+            if _carries(entry, wanted):
+                found[int(entry)] = pidfd
+            else:
+                os.close(pidfd)
+    return found
+
+
+def kill_marked(mark: str) -> None:
+    """SIGKILL until none is left: one may fork between a look and the signal."""
+    while found := marked(mark):
+        for pidfd in found.values():
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        for pidfd in found.values():
+            gone = select.poll()
+            gone.register(pidfd, select.POLLIN)
+            gone.poll(1000)
+            os.close(pidfd)
+
+
+def _carries(entry: str, wanted: bytes) -> bool:
+    # A zombie's environment reads as empty, so what has ended is not found.
+    try:
+        with open(f"/proc/{entry}/environ", "rb") as file:
+            variables = file.read().split(b"\0")
+    except OSError:  # ended meanwhile, or not ours to look into
+        return False
+    return any(variable == wanted or variable.startswith(wanted + b".") for variable in variables)
+
+
+def main(owner: int, mark: str) -> None:
+    waiting = select.poll()
+    waiting.register(0, select.POLLIN)
+    # An owner that ended before this was open is no longer the parent.
+    with contextlib.suppress(ProcessLookupError):
+        waiting.register(os.pidfd_open(owner), select.POLLIN)
+        if os.getppid() == owner:
+            waiting.poll()
+    kill_marked(mark)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2])
