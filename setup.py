@@ -29,6 +29,7 @@ SOURCES = {
     "process": ["process"],
     "rows": [],
     "plain": [],
+    "window": [],
 }
 
 EXTENSIONS = [

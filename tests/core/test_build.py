@@ -32,7 +32,8 @@ def test_a_missing_build_is_explained(tmp_path: Path) -> None:
     assert done.returncode == 1
     message = done.stderr.splitlines()[-1]
     assert message.startswith(
-        "ImportError: ringwalk's compiled modules (arena, event, ring, board, heap, process, rows) "
+        "ImportError: ringwalk's compiled modules (arena, event, ring, board, heap, process, rows, "
+        "window) "
         f"are missing for {platform.python_implementation()} {platform.python_version()} on "
         f"linux {platform.machine()}."
     )
@@ -48,7 +49,9 @@ def test_stubs_agree_with_the_extensions(tmp_path: Path) -> None:
     pytest.importorskip("mypy.stubtest")
     allowed = tmp_path / "allowed"
     # Python shows the buffer slot as a method from 3.12.
-    allowed.write_text("ringwalk._core.heap.HeapView.__buffer__\n")
+    allowed.write_text(
+        "ringwalk._core.heap.HeapView.__buffer__\nringwalk._core.window.Window.__buffer__\n"
+    )
     done = subprocess.run(
         [
             *(sys.executable, "-m", "mypy.stubtest", "ringwalk._core"),
