@@ -10,6 +10,11 @@ parent <-> worker (one pair a slot)
     READY, INIT_FAILED pickle     worker to parent
     WANT block                    worker to parent
     HAVE block (+ fd)             parent to worker
+
+runner <-> process of a run (one pair a process)
+    RUN id                        runner to process
+    RAN id 0                      process to runner, when it succeeded
+    RAN id 1 text                 process to runner: the error, a null character, its traceback
 """
 
 from __future__ import annotations
@@ -34,6 +39,8 @@ class Kind(IntEnum):
     INIT_FAILED = 7
     WANT = 8
     HAVE = 9
+    RUN = 10
+    RAN = 11
 
 
 class Message:
