@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from typing import Any, SupportsIndex
+
+from threadpoolctl import ThreadpoolController
 
 from ringwalk.config import usable_cpus
 from ringwalk.memory import RunTable
 from ringwalk.runners.base import Runner
 from ringwalk.runners.process import RunProcess
+from ringwalk.workers.bootstrap import limit_threads
 
 
 class ForkRunner(Runner):
@@ -44,6 +48,8 @@ class ForkRunner(Runner):
             table, parallel=parallel, timeout=timeout, retries=retries, log_dir=log_dir
         )
         self.function = function
+        threads = max(1, usable_cpus() // self.parallel)
+        self._limit = partial(limit_threads, threads, ThreadpoolController())
 
     def _start(self, run_id: int) -> RunProcess:
         process = self._fork(once=True)
@@ -55,7 +61,7 @@ class ForkRunner(Runner):
             self._run,
             self._log,
             self._launcher.next_mark(),
-            threads=max(1, usable_cpus() // self.parallel),
+            limit=self._limit,
             once=once,
             siblings=[process for process in self._open if isinstance(process, RunProcess)],
         )

@@ -32,7 +32,6 @@ from ringwalk.workers.bootstrap import (
     flush_streams,
     forking,
     leave,
-    limit_threads,
     prefer_as_victim,
     reset_signals,
 )
@@ -56,6 +55,7 @@ class RunProcess:
         run: called in the process with the number of each run that is ordered.
         log: gives the file for a run's output.
         mark: of its own, from ``Launcher.next_mark``.
+        limit: called first in the process, to limit the threads of libraries.
         once: whether it ends with its first run.
         siblings: of the runner; the process must not keep their sockets open.
 
@@ -70,7 +70,7 @@ class RunProcess:
         log: LogPath,
         mark: str,
         *,
-        threads: int,
+        limit: Callable[[], None],
         once: bool,
         siblings: Iterable[RunProcess] = (),
     ) -> None:
@@ -93,7 +93,7 @@ class RunProcess:
             if self.pid == 0:
                 for process in (self, *siblings):
                     process._channel.close()
-                _live(run, log, mark, theirs, parent, threads=threads, once=once)
+                _live(run, log, mark, theirs, parent, limit=limit, once=once)
             theirs.close()
             # Both sides do it, so that it is so whoever comes first.
             with contextlib.suppress(OSError):
@@ -170,7 +170,14 @@ def _readable(fd: int, timeout: float) -> bool:
 
 
 def _live(
-    run: Run, log: LogPath, mark: str, channel: socket, parent: int, *, threads: int, once: bool
+    run: Run,
+    log: LogPath,
+    mark: str,
+    channel: socket,
+    parent: int,
+    *,
+    limit: Callable[[], None],
+    once: bool,
 ) -> NoReturn:
     """The process's whole life."""
     code = 1
@@ -180,7 +187,7 @@ def _live(
         os.setpgid(0, 0)
         reset_signals()
         prefer_as_victim()
-        limit_threads(threads)
+        limit()
         part_from_parent()
         os.environ[keeper.VARIABLE] = mark
         while (message := receive(channel, wait=True)) is not None:

@@ -130,15 +130,17 @@ def keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
 
 
-def limit_threads(threads: int) -> None:
+def limit_threads(threads: int, loaded: ThreadpoolController | None = None) -> None:
     """Limit BLAS and OpenMP, those loaded now and those loaded later. For a fresh fork only.
+
+    ``loaded`` was made before the fork: to look for libraries takes up to 20 ms in a fresh fork.
 
     OpenBLAS has no threads then, and its setter would start some, to spin for 0.1 s of processor
     time in every lane. Its own variable says the same and starts none; it may only be lowered.
     """
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
-    for library in ThreadpoolController().lib_controllers:
+    for library in (loaded or ThreadpoolController()).lib_controllers:
         if library.internal_api == "openblas" and threads <= (library.get_num_threads() or 0):
             with contextlib.suppress(ValueError):  # a build that hides the variable
                 ctypes.c_int.in_dll(library.dynlib, "blas_cpu_number").value = threads
