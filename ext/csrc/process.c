@@ -40,3 +40,7 @@ int rw_process_harden(void) {
 bool rw_process_is_elevated(void) {
     return getauxval(AT_SECURE) != 0;
 }
+
+int rw_process_adopt_orphans(void) {
+    return prctl(PR_SET_CHILD_SUBREAPER, 1) == 0 ? RW_OK : RW_OS;
+}

@@ -14,6 +14,7 @@ int rw_process_die_with_parent(int signum, pid_t expected_parent);
 /* Whether a thread of this process runs, or waits for a processor, at this moment. 0 also when it
  * is gone, and where there is no /proc to tell. */
 int rw_process_thread_runs(pid_t tid);
+
 /* Make this process undumpable: only a privileged one can then open its memory or descriptors, by
  * ptrace, /proc or pidfd_getfd. RW_OK; RW_OS.
  * Holds for the process for good and for its forks; exec and a change of user id decide anew.
@@ -23,5 +24,9 @@ int rw_process_harden(void);
 
 /* Whether the kernel gave this program rights that its caller has not: set-user-ID and the like. */
 bool rw_process_is_elevated(void);
+
+/* Become the parent of descendants whose own parent ends, in the place of init.
+ * RW_OK; RW_OS. Is not inherited by fork; whoever calls it has to reap what it is given. */
+int rw_process_adopt_orphans(void);
 
 #endif

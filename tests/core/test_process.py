@@ -150,3 +150,22 @@ def test_a_parent_that_is_gone_already_is_noticed(fork: Any, pipe: tuple[int, in
 def test_an_unknown_signal_is_refused() -> None:
     with pytest.raises(OSError, match="Invalid argument"):
         die_with_parent(os.getppid(), 4096)
+
+
+def test_orphans_are_adopted() -> None:
+    done = script(
+        "import os\n"
+        "from ringwalk._core.process import adopt_orphans\n"
+        "adopt_orphans()\n"
+        "reading, writing = os.pipe()\n"
+        "child = os.fork()\n"
+        "if child == 0:\n"
+        "    if os.fork() == 0:\n"
+        "        os.read(reading, 1)\n"  # until the middle one is gone
+        "        os._exit(9)\n"
+        "    os._exit(0)\n"
+        "os.waitpid(child, 0)\n"
+        "os.write(writing, b'.')\n"
+        "print(os.waitstatus_to_exitcode(os.wait()[1]))\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "9\n", "")

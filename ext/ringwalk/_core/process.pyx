@@ -1,4 +1,4 @@
-"""Fork, parent-death signal, hardening. See csrc/process.h."""
+"""Fork, adoption, parent-death signal, hardening. See csrc/process.h."""
 
 import os
 import signal
@@ -31,6 +31,7 @@ cdef extern from "process.h" nogil:
     int rw_process_thread_runs(int tid)
     int rw_process_harden()
     bint rw_process_is_elevated()
+    int rw_process_adopt_orphans()
 
 # How long a fork waits for other threads to leave what they compute outside Python, and how
 # often it looks: nothing tells when they do. Every thread of Python stands still meanwhile.
@@ -129,3 +130,8 @@ def is_elevated():
 def in_main_interpreter():
     """Whether this is its process's main interpreter: no other may go on after a fork."""
     return PyInterpreterState_Get() == PyInterpreterState_Main()
+
+
+def adopt_orphans():
+    """Become the parent of descendants whose own parent ends. The caller has to reap them."""
+    check(rw_process_adopt_orphans())
