@@ -15,6 +15,9 @@ runner <-> process of a run (one pair a process)
     RUN id                        runner to process
     RAN id 0                      process to runner, when it succeeded
     RAN id 1 text                 process to runner: the error, a null character, its traceback
+
+distributor -> supervisor (one pair a distributor)
+    WORD number pickle (or + fd)  see ``ringwalk.distributors.channel``
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ class Kind(IntEnum):
     HAVE = 9
     RUN = 10
     RAN = 11
+    WORD = 12
 
 
 class Message:

@@ -1,0 +1,93 @@
+"""What a distributor tells its supervisor: numbered messages over an unnamed socket pair.
+
+A message is one packet, so it is sent whole or not at all. A sender that was interrupted cannot
+know which, and sends it again; the receiver drops the number that it has seen. What is too long
+for a packet travels as a memory file.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from socket import socket
+from typing import TypeAlias
+
+from ringwalk.distributors.journal import SINGLE
+from ringwalk.workers.messages import Kind, Message, receive, send
+
+_PACKET = 32_000  # bytes of body; beyond, the descriptor of a memory file goes instead
+
+
+@dataclass(frozen=True, slots=True)
+class Submit:
+    """One command, or the same for each step of an array.
+
+    Attributes:
+        name: of the job, unique across runs; the ids derive from it.
+        environ: what the whole environment is from now on; None where it did not change.
+        extra: variables of this job on top of it.
+    """
+
+    job: int
+    name: str
+    steps: Sequence[int] | None
+    command: str | list[str]
+    environ: dict[str, str] | None
+    extra: dict[str, str]
+    cwd: str
+    stdout: str | None
+    stderr: str | None
+
+    def ids(self) -> dict[str, int]:
+        """Each id with its step; ``SINGLE`` if this is no array."""
+        if self.steps is None:
+            return {self.name: SINGLE}
+        return {f"{self.name}_{step}": step for step in self.steps}
+
+
+@dataclass(frozen=True, slots=True)
+class Terminate:
+    """Drop these from the queue, end those that run."""
+
+    ids: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Drop and end all, then leave; ``grace`` seconds between SIGTERM and SIGKILL."""
+
+    grace: float
+
+
+Word: TypeAlias = Submit | Terminate | Stop
+
+
+def say(channel: socket, number: int, word: Word) -> None:
+    """Send one message. Raises BlockingIOError when the receiver has not kept up."""
+    body = pickle.dumps(word, pickle.HIGHEST_PROTOCOL)
+    if len(body) <= _PACKET:
+        send(channel, Message(Kind.WORD, number, body=body))
+        return
+    memory = os.memfd_create("ringwalk-message", os.MFD_CLOEXEC)
+    try:
+        with open(memory, "wb", closefd=False) as file:
+            file.write(body)
+        send(channel, Message(Kind.WORD, number, fd=memory))
+    finally:
+        os.close(memory)
+
+
+def hear(channel: socket) -> tuple[int, Word] | None:
+    """The next message; None when there is none now, or when nobody will send one."""
+    message = receive(channel, wait=False)
+    if message is None:
+        return None
+    body = message.body
+    if message.fd is not None:
+        with open(message.fd, "rb") as file:
+            file.seek(0)
+            body = file.read()
+    word: Word = pickle.loads(body)
+    return message.first, word

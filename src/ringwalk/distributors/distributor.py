@@ -1,0 +1,404 @@
+"""CommandDistributor: runs shell commands and argv lists, many at a time.
+
+    with CommandDistributor(parallelism=8, output="logs") as distributor:
+        ids = distributor.submit_array("simulate --replica $ARRAY_STEP_ID", length=100)
+        distributor.wait()
+        failed = [name for name in ids if not distributor.exit_info(name).ok]
+
+A supervisor process of its own owns the queue (``ringwalk.distributors.supervisor``), so commands
+flow while the caller computes. No call blocks on a command but ``wait`` and ``completed``; none
+needs a thread or a signal handler, and none uses processor time while nothing happens.
+
+Guarantees: an id is unique across runs and listed as submitted or running from the call that
+returns it until the command has ended; every id has its ``exit_info`` from then on; ``terminate``
+ends whole trees and takes queued work away before it returns; when the distributor's process
+ends, by SIGKILL too, its commands are ended. An exception out of a signal handler may interrupt
+any call: an interrupted submit has submitted nothing, and the distributor can be used on.
+
+Does not: limit cores or memory, retry (``ringwalk xargs`` does), or work from several threads.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import os
+import time
+import weakref
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ringwalk.distributors.channel import Stop, Submit, Terminate
+from ringwalk.distributors.exit_info import ExitInfo
+from ringwalk.distributors.journal import SINGLE, Kind, Record
+from ringwalk.distributors.link import Link
+from ringwalk.errors import ConfigError, ForkedError, RingwalkError
+
+_ANSWER_S = 30.0
+_SLACK_S = 2.0  # between the end of the last command and that of the supervisor
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+_JOBS = itertools.count(1)  # of this process: distributors share it, so that ids differ
+
+Path_ = str | os.PathLike[str]
+
+
+class CommandDistributor:
+    """Runs at most ``parallelism`` commands at a time, in order of submission.
+
+    Args:
+        parallelism: commands that run at once.
+        output: folder for the commands' standard output and error, ``<name>.o<id>`` and
+            ``<name>.e<id>``; made if missing. None: both go where ``stdout`` and ``stderr`` say.
+        stdout, stderr: as in ``subprocess``, for commands without files of their own. By default
+            they are this process's. Standard input is empty.
+        grace: seconds between SIGTERM and SIGKILL.
+        outlive: let queued and running commands go on if this process ends without ``stop``.
+
+    Each command finds ``JOB_ID`` in its environment, and in an array ``ARRAY_STEP_ID``, from 0.
+    What is submitted before ``start`` waits for it.
+
+    Raises:
+        ConfigError: parallelism is below 1 or grace is negative.
+    """
+
+    def __init__(
+        self,
+        parallelism: int,
+        *,
+        output: Path_ | None = None,
+        stdout: int | None = None,
+        stderr: int | None = None,
+        grace: float = 2.0,
+        outlive: bool = False,
+    ) -> None:
+        if isinstance(parallelism, bool) or not isinstance(parallelism, int) or parallelism < 1:
+            raise ConfigError(f"parallelism is {parallelism!r}; pass an integer of at least 1")
+        if not 0 <= grace < float("inf"):
+            raise ConfigError(f"grace is {grace!r}; pass seconds, 0 to kill at once")
+        self._settings = {"parallelism": parallelism, "grace": grace, "outlive": outlive}
+        self._grace = grace
+        self._output = None if output is None else Path(output).absolute()
+        self._streams = stdout, stderr
+        self._owner = os.getpid()
+        self._link: Link | None = None
+        self._started = False
+        self._run = _base36(int(time.time())) + _base36(self._owner).rjust(4, "0")
+        self._waiting: list[Submit] = []  # submitted before the start
+        self._environ: dict[str, str] | None = None  # as the supervisor knows it
+        self._names: dict[int, str] = {}  # job number -> name
+        self._open: dict[str, None] = {}  # submitted or running, in order
+        self._ended: dict[str, Record] = {}
+        self._news: list[str] = []  # ended, and not yet told by ``completed``
+        self._heard = 0
+        self._finalizer: weakref.finalize[..., CommandDistributor] | None = None
+
+    # Life
+
+    @property
+    def started(self) -> bool:
+        """Between ``start`` and ``stop``."""
+        return self._started
+
+    def start(self) -> None:
+        """Start the supervisor, and with it whatever was submitted before. Idempotent."""
+        self._check_owner()
+        if self._started and self._link is not None:
+            return
+        link = Link(self._settings, *self._streams)
+        self._link = link
+        self._finalizer = weakref.finalize(self, _abandon, link, self._grace, self._owner)
+        self._environ = None
+        self._heard = 0
+        self._started = True
+        waiting, self._waiting = self._waiting, []
+        for job in waiting:
+            link.say(job)
+
+    def stop(self, timeout: float = 10.0) -> None:
+        """End every command, run none of the queue, and the supervisor with it. Idempotent.
+
+        Takes no longer than ``timeout`` seconds (and a kill): SIGTERM, then after ``grace``, or
+        half the timeout if that is less, SIGKILL.
+        """
+        self._check_owner()
+        deadline = time.monotonic() + timeout
+        self._started = False
+        if self._link is None:
+            self._drop(list(self._open))
+            return
+        try:
+            self._link.say(Stop(min(self._grace, timeout / 2)))
+        finally:
+            self._part(self._link, deadline)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    # Work
+
+    def submit(
+        self,
+        command: str | Sequence[str],
+        *,
+        name: str = "command",
+        env: Mapping[str, str] | None = None,
+        cwd: Path_ | None = None,
+    ) -> str:
+        """Queue one command; its id.
+
+        Args:
+            command: a string for ``/bin/sh -c``, or a program and its arguments.
+            name: begins the names of the output files.
+            env: variables on top of this process's environment as it is now.
+            cwd: working directory, this process's by default.
+
+        Raises:
+            ConfigError: the command is empty or no string or sequence of strings.
+        """
+        (only,) = self._submit(command, None, name, env, cwd)
+        return only
+
+    def submit_array(
+        self,
+        command: str | Sequence[str],
+        length: int,
+        *,
+        name: str = "command",
+        env: Mapping[str, str] | None = None,
+        cwd: Path_ | None = None,
+    ) -> list[str]:
+        """Queue ``length`` times the same command; the ids, ``<job>_<step>``, by step from 0."""
+        if isinstance(length, bool) or not isinstance(length, int) or length < 0:
+            raise ConfigError(f"length is {length!r}; pass an integer of at least 0")
+        return self._submit(command, length, name, env, cwd)
+
+    def submitted_or_running(self, ids: Iterable[str] | None = None) -> set[str]:
+        """Those of ``ids``, of all by default, that wait or run."""
+        self._check_owner()
+        self._read()
+        return set(self._open) if ids is None else {name for name in ids if name in self._open}
+
+    def terminate(self, ids: Iterable[str]) -> None:
+        """Drop those that wait; end those that run, with everything that they started.
+
+        Returns when nothing of ``ids`` can start any more and SIGTERM is sent; what ignores it is
+        killed after ``grace``. Ids that are unknown or have ended are passed over.
+        """
+        self._check_owner()
+        self._read()
+        wanted = [name for name in ids if name in self._open]
+        if not wanted:
+            return
+        if self._link is None:
+            self._drop(wanted)
+            return
+        number = self._link.say(Terminate(wanted))
+        deadline = time.monotonic() + _ANSWER_S
+        while self._heard < number and self._link is not None:
+            if time.monotonic() >= deadline:
+                raise RingwalkError(f"the distributor's supervisor is silent since {_ANSWER_S} s")
+            self._link.wait(deadline)
+            self._read()
+
+    def exit_info(self, id: str) -> ExitInfo | None:
+        """How the command ended; None while it waits or runs.
+
+        Raises:
+            KeyError: no command of this distributor has this id.
+        """
+        self._check_owner()
+        self._read()
+        if id in self._ended:
+            return self._ended[id].exit_info(id)
+        if id in self._open:
+            return None
+        raise KeyError(f"no command of this distributor has the id {id!r}")
+
+    def wait(self, ids: Iterable[str] | None = None, timeout: float | None = None) -> bool:
+        """Wait until these, all by default, have ended; False if ``timeout`` seconds were less.
+
+        Raises:
+            RingwalkError: the distributor is not started, so nothing will ever end.
+        """
+        self._check_owner()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        open_ = set(self._open if ids is None else ids)
+        while open_ := self.submitted_or_running(open_):
+            if not self._sleep(deadline):
+                return False
+        return True
+
+    def completed(self, timeout: float | None = None) -> list[ExitInfo]:
+        """What ended since the last call; waits for one, and is empty after ``timeout`` seconds,
+        or when nothing waits or runs. In order of ending."""
+        self._check_owner()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._read()
+        while not self._news and self._open and self._sleep(deadline):
+            self._read()
+        news, self._news = self._news, []
+        return [self._ended[name].exit_info(name) for name in news]
+
+    # Below
+
+    def _submit(
+        self,
+        command: str | Sequence[str],
+        length: int | None,
+        name: str,
+        env: Mapping[str, str] | None,
+        cwd: Path_ | None,
+    ) -> list[str]:
+        self._check_owner()
+        what = _checked(command)
+        if "/" in name or "\0" in name:
+            raise ConfigError(f"name is {name!r}; it becomes part of a file name, so no '/' in it")
+        if self._started and self._link is None:  # the supervisor was killed
+            self.start()
+        number = next(_JOBS)
+        environ = dict(os.environ)
+        stdout = stderr = None
+        if self._output is not None:
+            self._output.mkdir(parents=True, exist_ok=True)
+            stdout, stderr = (str(self._output / f"{name}.{kind}{{id}}") for kind in "oe")
+        job = Submit(
+            number,
+            f"{self._run}{number}",
+            None if length is None else range(length),
+            what,
+            None if environ == self._environ else environ,
+            dict(env or {}),
+            os.path.abspath(os.curdir if cwd is None else cwd),
+            stdout,
+            stderr,
+        )
+        ids = list(job.ids())
+        try:
+            self._names[number] = job.name
+            self._open.update(dict.fromkeys(ids))
+            if self._link is None:
+                self._waiting.append(job)
+            else:
+                self._link.say(job)
+                self._environ = environ
+        except BaseException:
+            self._undo(job)
+            raise
+        return ids
+
+    def _undo(self, job: Submit) -> None:
+        """Leave nothing of a submit that was interrupted."""
+        self._environ = None
+        ids = list(job.ids())
+        for name in ids:
+            self._open.pop(name, None)
+        self._waiting = [other for other in self._waiting if other.job != job.job]
+        if self._link is not None:
+            self._link.take_back(job)
+            self._link.say(Terminate(ids))
+
+    def _drop(self, ids: list[str]) -> None:
+        """Take away from what waits for the start."""
+        gone = set(ids)
+        left = []
+        for job in self._waiting:
+            names = job.ids()
+            for name in gone & names.keys():
+                self._take(
+                    Record(Kind.DROPPED, 0, job.job, names[name], terminated=True, end=time.time())
+                )
+            steps = [step for name, step in names.items() if name not in gone]
+            if steps:
+                left.append(job if job.steps is None else dataclasses.replace(job, steps=steps))
+        self._waiting = left
+
+    def _sleep(self, deadline: float | None) -> bool:
+        """Sleep until there is news; False when the deadline has passed."""
+        if self._link is None:
+            raise RingwalkError(
+                "the distributor is not started, so what waits in it will never end: start() it"
+            )
+        if deadline is not None and time.monotonic() >= deadline:
+            return False
+        self._link.wait(deadline)
+        return True
+
+    def _read(self) -> None:
+        """Take in what the supervisor wrote; if it was killed, so was everything that ran."""
+        link = self._link
+        if link is None:
+            return
+        alive = link.alive()  # first: what it wrote before its death is then read
+        for record in link.records():
+            self._take(record)
+        if not alive:
+            self._part(link, time.monotonic())
+
+    def _take(self, record: Record) -> None:
+        if record.kind == Kind.HEARD:
+            self._heard = record.value
+            return
+        name = self._names[record.job]
+        if record.step != SINGLE:
+            name = f"{name}_{record.step}"
+        if name in self._open:  # not there: read again after an interruption, or taken back
+            self._ended[name] = record
+            self._news.append(name)
+            del self._open[name]
+
+    def _part(self, link: Link, deadline: float) -> None:
+        """Let go of the supervisor and account for every command that it had."""
+        link.close(deadline)
+        for record in link.records():
+            self._take(record)
+        for name in list(self._open):
+            base, _, step = name.partition("_")
+            job = int(base.removeprefix(self._run))
+            self._take(Record(Kind.LOST, 0, job, int(step) if step else SINGLE, end=time.time()))
+        self._link = None
+        if self._finalizer is not None:
+            self._finalizer.detach()
+        link.release()
+
+    def _check_owner(self) -> None:
+        if os.getpid() != self._owner:
+            raise ForkedError(
+                f"this distributor belongs to process {self._owner}; make another one in a fork"
+            )
+
+
+def _checked(command: str | Sequence[str]) -> str | list[str]:
+    words = [command] if isinstance(command, str) else command
+    if not isinstance(words, Sequence) or not all(isinstance(word, str) for word in words):
+        raise ConfigError(f"command is {command!r}; pass a string or a sequence of strings")
+    if not words or not words[0].strip():
+        raise ConfigError("command is empty; pass a shell command, or a program and its arguments")
+    if any("\0" in word for word in words):
+        raise ConfigError(f"command is {command!r}; no command can hold a NUL character")
+    return command if isinstance(command, str) else list(words)
+
+
+def _base36(number: int) -> str:
+    digits = ""
+    while number:
+        number, digit = divmod(number, 36)
+        digits = _DIGITS[digit] + digits
+    return digits
+
+
+def _abandon(link: Link, grace: float, owner: int) -> None:
+    """For a distributor that was not stopped."""
+    if os.getpid() == owner:
+        link.close(time.monotonic() + grace + _SLACK_S)
+        link.release()

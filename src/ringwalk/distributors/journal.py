@@ -1,0 +1,74 @@
+"""What happened to commands, as records of a fixed size in a memory file.
+
+The supervisor appends, the caller reads at its leisure. Neither waits for the other: a caller that
+computes for an hour finds all of it afterwards, and one that is interrupted in the middle of
+reading (an exception from a signal handler) reads the same record again. The file outlives the
+supervisor, so what it wrote before a SIGKILL is known.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterable, Iterator
+from enum import IntEnum
+from typing import NamedTuple
+
+from ringwalk.distributors.exit_info import ExitInfo
+
+SINGLE = -1  # the step of a command that is not part of an array
+_RECORD = struct.Struct("<Bxxxiqq??6xddddq")
+_MOST = 4096 * _RECORD.size
+
+
+class Kind(IntEnum):
+    ENDED = 1  # value: the status of waitpid
+    REFUSED = 2  # value: errno; it could not be started
+    DROPPED = 3  # taken from the queue
+    LOST = 4  # it ended, its status went with a process that was killed
+    HEARD = 5  # value: the message up to which all were carried out
+
+
+class Record(NamedTuple):
+    """One event. Times in seconds since the epoch, memory in bytes."""
+
+    kind: int
+    value: int
+    job: int = 0
+    step: int = SINGLE
+    terminated: bool = False
+    warm: bool = False
+    start: float = 0.0
+    end: float = 0.0
+    user: float = 0.0
+    system: float = 0.0
+    max_rss: int = 0
+
+    def exit_info(self, name: str) -> ExitInfo:
+        """The record in the caller's words. Not for ``HEARD``."""
+        code = signal = error = None
+        if self.kind == Kind.ENDED:
+            status = os.waitstatus_to_exitcode(self.value)
+            code, signal = (status, None) if status >= 0 else (None, -status)
+        elif self.kind == Kind.REFUSED:
+            error = f"could not be started: {os.strerror(self.value)}"
+        elif self.kind == Kind.LOST:
+            error = "its exit status is lost: the process that watched over it was killed"
+        return ExitInfo(name, code, signal, error, *self[4:])
+
+
+def append(fd: int, records: Iterable[Record]) -> None:
+    """Write the records in one piece at the file's end. One process writes at a time."""
+    data = b"".join(_RECORD.pack(*record) for record in records)
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def read(fd: int, offset: int) -> Iterator[tuple[Record, int]]:
+    """The records from ``offset`` on, each with the offset of the next."""
+    while data := os.pread(fd, _MOST, offset):
+        for fields in _RECORD.iter_unpack(data[: len(data) // _RECORD.size * _RECORD.size]):
+            offset += _RECORD.size
+            yield Record._make(fields), offset
+        if len(data) < _MOST:
+            return

@@ -1,0 +1,268 @@
+"""The supervisor: a process that owns the queue, and starts, watches and ends the commands.
+
+    distributor --Submit, Terminate, Stop (packets)--> supervisor --> command, command, ...
+         ^                                              |     |          each its own group
+         '------ journal (memory file) + eventfd -------'     '--> keeper
+         '--> pidfd of the distributor's process -------------^
+
+Commands keep flowing while the distributor's process computes, and they end when it does: the
+supervisor sees its end by a pidfd. Should the supervisor be killed, the keeper
+(``ringwalk.workers.keeper``) ends what it had started. It has one thread, waits in ``epoll`` for
+messages, pidfds and deadlines, and takes no processor time while nothing happens.
+
+As the adoptive parent of orphans it also reaps what outlives its own parent: the tasks of a
+killed template, with their exit status, and daemons.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import select
+import signal
+import socket
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from functools import partial
+from resource import struct_rusage
+from typing import Any
+
+from ringwalk._core.process import adopt_orphans
+from ringwalk.distributors.channel import Stop, Submit, Terminate, hear
+from ringwalk.distributors.journal import Kind, Record, append
+from ringwalk.distributors.launch import Task, children, environment, reap, spawn
+from ringwalk.workers import keeper
+from ringwalk.workers.command import Launcher, kill_tree, signal_tree
+
+_TRANSIENT = (errno.EAGAIN, errno.ENOMEM)
+
+
+def supervise(settings: str) -> None:
+    """The supervisor's whole life."""
+    adopt_orphans()
+    supervisor = Supervisor(**json.loads(settings))
+    try:
+        supervisor.run()
+    finally:
+        supervisor.close()
+
+
+class Supervisor:
+    """Holds the queue and the running commands of one distributor."""
+
+    def __init__(
+        self,
+        *,
+        parallelism: int,
+        grace: float,
+        outlive: bool,
+        channel: int,
+        journal: int,
+        wake: int,
+        caller: int,
+    ) -> None:
+        self._parallelism = parallelism
+        self._grace = grace
+        self._outlive = outlive
+        self._channel = socket.socket(fileno=channel)
+        self._journal = journal
+        self._wake = wake
+        self._launcher = Launcher()
+        self._own = set(children())  # not commands: the keeper
+        self._heard = 0
+        self._leaving = False
+        self._environ: dict[str, str] = {}
+        # In order of submission. Ordered, because a dict that is emptied from its front is slow.
+        self._queue: OrderedDict[str, tuple[Submit, dict[str, str], int]] = OrderedDict()
+        self._running: dict[str, Task] = {}
+        self._records: list[Record] = []
+        self._poll = select.epoll()
+        self._watched: dict[int, Callable[[int], None]] = {}
+        self._callers = (channel, caller)
+        self._watch(channel, self._listen)
+        self._watch(caller, self._orphaned)
+
+    def run(self) -> None:
+        while self._running or self._queue or not self._leaving:
+            for fd, events in self._poll.poll(self._patience()):
+                if fd in self._watched:  # an earlier event of this round may have settled it
+                    self._watched[fd](events)
+            self._expire()
+            self._fill()
+            self._publish()
+
+    def close(self) -> None:
+        """End whatever a command left behind."""
+        self._launcher.close()
+
+    # What comes in
+
+    def _listen(self, events: int) -> None:
+        while (heard := hear(self._channel)) is not None:
+            number, word = heard
+            if number <= self._heard:  # sent again after an interruption
+                continue
+            match word:
+                case Submit():
+                    self._enqueue(word)
+                case Terminate():
+                    self._terminate(word.ids, self._grace)
+                    self._records.append(Record(Kind.HEARD, number))
+                case Stop():
+                    self._stop(word.grace)
+            self._heard = number
+        if events & select.EPOLLHUP:
+            self._orphaned(events)
+
+    def _orphaned(self, _: int) -> None:
+        """The distributor's process has ended, or has let go of its end."""
+        for fd in [
+            fd for fd, act in self._watched.items() if act in (self._listen, self._orphaned)
+        ]:
+            self._unwatch(fd)
+        self._leaving = True
+        if not self._outlive:
+            self._stop(self._grace)
+
+    def _enqueue(self, job: Submit) -> None:
+        if job.environ is not None:
+            self._environ = job.environ
+        for name, step in job.ids().items():
+            self._queue[name] = job, self._environ, step
+
+    def _terminate(self, ids: Iterable[str], grace: float) -> None:
+        deadline = time.monotonic() + grace
+        for name in ids:
+            if name in self._running:
+                self._end(self._running[name], deadline)
+            elif name in self._queue:
+                job, _, step = self._queue.pop(name)
+                self._records.append(
+                    Record(Kind.DROPPED, 0, job.job, step, terminated=True, end=time.time())
+                )
+
+    def _stop(self, grace: float) -> None:
+        self._leaving = True
+        self._terminate([*self._queue, *self._running], grace)
+
+    # Commands
+
+    def _fill(self) -> None:
+        while self._queue and len(self._running) < self._parallelism:
+            name, (job, environ, step) = self._queue.popitem(last=False)
+            task = Task(name, job, step, self._launcher.next_mark(), time.time())
+            try:
+                self._start(task, environment(environ, task, keeper.VARIABLE))
+            except OSError as error:
+                if error.errno in _TRANSIENT and self._running:
+                    # No process to be had now: the end of one that runs is the next occasion.
+                    self._queue[name] = job, environ, step
+                    self._queue.move_to_end(name, last=False)
+                    return
+                self._record(task, Kind.REFUSED, error.errno or errno.EIO)
+
+    def _start(self, task: Task, env: dict[str, str]) -> None:
+        os.chdir(task.job.cwd)
+        spawn(task, env)
+        self._running[task.id] = task
+        self._watch(task.pidfd, partial(self._ended, task))
+
+    def _end(self, task: Task, deadline: float) -> None:
+        """SIGTERM now, SIGKILL at the deadline, or at an earlier one that it has already."""
+        if task.deadline is not None:
+            task.deadline = min(task.deadline, deadline)
+            return
+        task.terminated = True
+        task.deadline = deadline
+        for number in (signal.SIGTERM, signal.SIGCONT):  # what is stopped must hear of it as well
+            signal_tree(task.pid, task.mark, number)
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for task in list(self._running.values()):
+            if task.deadline is not None and task.deadline <= now:
+                task.deadline = float("inf")  # SIGKILL is the last word
+                kill_tree(task.pid, task.mark)
+
+    def _ended(self, task: Task, _: int) -> None:
+        """The first process of the command has ended; it is not reaped yet."""
+        self._unwatch(task.pidfd)
+        if task.terminated:
+            # The shell often ends first; what it ran has until the deadline as well.
+            for pidfd in keeper.marked(task.mark):
+                task.left.add(pidfd)
+                self._watch(pidfd, partial(self._left, task, pidfd))
+        if not task.left:
+            self._finish(task)
+
+    def _left(self, task: Task, pidfd: int, _: int) -> None:
+        self._unwatch(pidfd)
+        os.close(pidfd)
+        task.left.discard(pidfd)
+        if not task.left:
+            self._finish(task)
+
+    def _finish(self, task: Task) -> None:
+        os.close(task.pidfd)
+        status, usage = reap(task.pid)
+        del self._running[task.id]
+        self._record(task, Kind.ENDED, status, usage)
+        self._adopt()
+
+    def _adopt(self) -> None:
+        """Take note of orphans that became children of this process; reap those that ended."""
+        known = self._own | {task.pid for task in self._running.values()}
+        for pid in children():
+            if pid in known or os.waitpid(pid, os.WNOHANG)[0]:
+                continue
+            self._own.add(pid)
+            pidfd = os.pidfd_open(pid)
+            self._watch(pidfd, partial(self._bury, pid, pidfd))
+
+    def _bury(self, pid: int, pidfd: int, _: int) -> None:
+        """Reap an orphan; its own children are this process's from now on."""
+        self._unwatch(pidfd)
+        os.close(pidfd)
+        self._own.discard(pid)
+        with contextlib.suppress(ChildProcessError):  # the launcher reaps its keeper by itself
+            os.waitpid(pid, 0)
+        self._adopt()
+
+    # What goes out
+
+    def _record(
+        self, task: Task, kind: Kind, value: int, usage: struct_rusage | None = None
+    ) -> None:
+        used: tuple[Any, ...] = ()
+        if usage is not None:
+            used = usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024
+        job, step, now = task.job.job, task.step, time.time()
+        self._records.append(
+            Record(kind, value, job, step, task.terminated, task.warm, task.start, now, *used)
+        )
+
+    def _publish(self) -> None:
+        if self._records:
+            append(self._journal, self._records)
+            self._records.clear()
+            with contextlib.suppress(BlockingIOError):  # its counter is full, so it is readable
+                os.eventfd_write(self._wake, 1)
+
+    # Waiting
+
+    def _patience(self) -> float | None:
+        """Seconds until the next deadline, None if there is none."""
+        deadlines = [task.deadline for task in self._running.values() if task.deadline is not None]
+        earliest = min(deadlines, default=float("inf"))
+        return None if earliest == float("inf") else max(0.0, earliest - time.monotonic())
+
+    def _watch(self, fd: int, act: Callable[[int], None]) -> None:
+        self._watched[fd] = act
+        self._poll.register(fd, select.EPOLLIN)
+
+    def _unwatch(self, fd: int) -> None:
+        del self._watched[fd]
+        self._poll.unregister(fd)
