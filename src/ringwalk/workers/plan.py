@@ -107,9 +107,7 @@ class Workspace:
         """
         handed = [(worker + 1, block)]
         try:
-            return self.codec.loads(
-                self.heaps[worker + 1].peek_block(block, length), None, handed
-            )
+            return self.codec.loads(self.heaps[worker + 1].peek_block(block, length), None, handed)
         finally:
             for index, given in handed:
                 self.heaps[index].release_for(given, worker + 1)
