@@ -23,6 +23,7 @@ from ringwalk.mappers.options import (
     OnError,
     Options,
     Progress,
+    Schedule,
     check_choice,
     check_integer,
     check_seed,
@@ -52,6 +53,10 @@ class Mapper(ABC):
         max_retries: how often a segment whose process died is run again (process mappers). 0
             promises that no segment is executed twice.
         progress: called with (finished, all) walkers as they finish.
+        schedule: "longest" hands out first what took longest in the last map, so that no worker
+            is left alone with a long segment at the end; a function of the last map's seconds
+            says so where walkers were resampled. "input", the default, keeps the order (process
+            mappers; results always come in the order of the walkers).
         inputs: "copy" gives segments private copies of their arguments; "readonly" gives views
             of large arrays that refuse writing, which saves that copy (small arrays come as
             private copies). Neither lets a segment change the caller's objects. Rows of a
@@ -77,6 +82,7 @@ class Mapper(ABC):
         timeout: float | None = None,
         max_retries: int = 1,
         progress: Progress | None = None,
+        schedule: Schedule = "input",
         inputs: Inputs = "copy",
         threads_per_worker: SupportsIndex | None = None,
         attributes: Mapping[str, Any] | None = None,
@@ -94,7 +100,7 @@ class Mapper(ABC):
         self._devices = resolve_devices(devices)
         self._worker_init = worker_init
         self._seed = check_seed(seed)
-        self._options = Options(on_error, timeout, max_retries, progress)
+        self._options = Options(on_error, timeout, max_retries, progress, schedule)
         self._inputs: Inputs = inputs
         self._threads = (
             None

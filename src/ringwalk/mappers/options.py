@@ -8,6 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, SupportsIndex
 
+import numpy as np
+import numpy.typing as npt
+
 from ringwalk.errors import ConfigError
 
 OnError = Literal["stop", "finish"]
@@ -15,6 +18,13 @@ OnError = Literal["stop", "finish"]
 
 Progress = Callable[[int, int], object]
 """Called in the parent with (finished, all) walkers of the map."""
+
+Seconds = npt.NDArray[np.float64]
+Schedule = Literal["input", "longest"] | Callable[[Seconds], npt.ArrayLike]
+"""In which order walkers are handed out. ``input``: as they come. ``longest``: those first whose
+segments took longest in the last map that succeeded. A function gets the seconds of that map's
+segments and says what each walker of this one is expected to take, as after a resampling:
+``lambda seconds: seconds[parents]``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +35,7 @@ class Options:
     timeout: float | None = None
     max_retries: int = 1
     progress: Progress | None = None
+    schedule: Schedule = "input"
 
     def __post_init__(self) -> None:
         check_choice("on_error", self.on_error, ("stop", "finish"))
@@ -41,6 +52,31 @@ class Options:
             raise ConfigError(
                 f"progress is {self.progress!r}; give a function of (finished, all) or None"
             )
+        if not callable(self.schedule):
+            check_choice("schedule", self.schedule, ("input", "longest"))
+
+    def expected(self, seconds: Seconds | None, count: int) -> Seconds | None:
+        """What each of ``count`` walkers is expected to take, by the segments of the last map.
+
+        None where nothing is known. Raises ConfigError for an answer that does not fit.
+        """
+        if self.schedule == "input" or seconds is None:
+            return None
+        if self.schedule == "longest":
+            return seconds if len(seconds) == count else None
+        try:
+            costs = np.asarray(self.schedule(seconds), np.float64)
+        except (TypeError, ValueError, IndexError) as error:
+            raise ConfigError(
+                f"the function given as schedule failed on the {len(seconds)} seconds of the last "
+                f"map: {error}"
+            ) from error
+        if costs.shape != (count,):
+            raise ConfigError(
+                f"the function given as schedule returned shape {costs.shape} for {count} walkers; "
+                "return one number a walker"
+            )
+        return costs
 
 
 def check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

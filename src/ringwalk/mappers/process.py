@@ -13,6 +13,7 @@ from ringwalk._core.process import in_main_interpreter, is_elevated
 from ringwalk.errors import ClosedError, ConfigError, MapError
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.base import Mapper, SegmentTimes, raise_first
+from ringwalk.mappers.options import Seconds
 from ringwalk.mappers.transaction import Transaction
 from ringwalk.workers.launch import StartMethod
 from ringwalk.workers.plan import CAPACITY
@@ -29,6 +30,7 @@ class ProcessMapper(Mapper):
 
     _pool: Pool | None = None
     _records: Sequence[Records] = ()
+    _seconds: Seconds | None = None  # of the segments of the last map that succeeded
     _finalizer: weakref.finalize[..., ProcessMapper] | None = None
 
     @property
@@ -63,6 +65,7 @@ class ProcessMapper(Mapper):
         self, setup: Setup, arguments: Arguments, results: list[Any], *, each: bool
     ) -> Iterator[int]:
         pool = self._running_pool()
+        expected = self._options.expected(self._seconds, arguments.count)
         self._records = []
         done: dict[int, Any] = {}
         errors: dict[int, MapError] = {}
@@ -74,6 +77,7 @@ class ProcessMapper(Mapper):
                 first=first,
                 count=min(CAPACITY, arguments.count - first),
                 cycle=self._cycle,
+                order=longest_first(expected, first),
             )
             try:
                 yield from self._run_wave(wave, arguments.count, results, each=each)
@@ -90,6 +94,8 @@ class ProcessMapper(Mapper):
                 if self._options.on_error == "stop":
                     break
         raise_first(errors, done)
+        if self._options.schedule != "input" and self._records:
+            self._seconds = np.concatenate([seconds(records) for records in self._records])
 
     def _running_pool(self) -> Pool:
         if self._pool is None or self._pool.closed:
@@ -136,13 +142,25 @@ def _check_program(mapper: str) -> None:
         )
 
 
+def seconds(records: Records) -> Seconds:
+    """How long each segment took."""
+    return (records["end_ns"] - records["start_ns"]) * 1e-9  # type: ignore[no-any-return]
+
+
+def longest_first(expected: Seconds | None, first: int) -> list[int] | None:
+    """Tasks of the wave that begins at a walker, by what they are expected to take."""
+    if expected is None:
+        return None
+    order: list[int] = np.argsort(-expected[first : first + CAPACITY], kind="stable").tolist()
+    return order
+
+
 def segment_times(workers: int, waves: Sequence[Records]) -> SegmentTimes:
     """Worker index -> seconds of each finished segment, in order of walker."""
     times: SegmentTimes = {worker: [] for worker in range(workers)}
     for records in waves:
         ended = records[records["end_ns"] > 0]
         owners = (ended["state"] >> np.uint64(16) & np.uint64(0xFFFF)).tolist()
-        seconds = ((ended["end_ns"] - ended["start_ns"]) * 1e-9).tolist()
-        for worker, second in zip(owners, seconds, strict=True):
+        for worker, second in zip(owners, seconds(ended).tolist(), strict=True):
             times[worker].append(second)
     return times

@@ -7,6 +7,7 @@ concludes, it concludes from the board: a wake-up or a death only makes it look.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,9 @@ TASK = np.dtype(
 class Transaction:
     """Runs walkers [first, first + count) of a map.
 
+    Args:
+        order: in which the tasks are handed out; by default as they come.
+
     Attributes:
         first: walker index of the wave's first task.
         results: one element a walker; None where there is none (yet).
@@ -69,6 +73,7 @@ class Transaction:
         first: int,
         count: int,
         cycle: int,
+        order: Sequence[int] | None = None,
     ) -> None:
         self.results: list[Any] = [None] * count
         self.errors: dict[int, MapError] = {}
@@ -83,6 +88,7 @@ class Transaction:
         self.first = first
         self._count = count
         self._cycle = cycle
+        self._order = order
         self._epoch = pool.next_epoch()
         self._armed = 0
         self._seen = bytearray(count)
@@ -127,7 +133,10 @@ class Transaction:
             offset = self._put(chunk.data)
             self._board.arm_each(chunk.first, self._epoch, offset, chunk.lengths)
             self._armed = chunk.first + len(chunk.lengths)
-            self._board.push(self._epoch, range(chunk.first, self._armed))
+            if self._order is None:
+                self._board.push(self._epoch, range(chunk.first, self._armed))
+        if self._order is not None:
+            self._board.push(self._epoch, self._order)
 
     def _put(self, payload: bytes) -> int:
         block = self._codec.own.put(payload)
@@ -137,7 +146,7 @@ class Transaction:
     def _arm_all(self) -> None:
         self._board.arm_range(0, self._count, self._epoch)
         self._armed = self._count
-        self._board.push(self._epoch, range(self._count))
+        self._board.push(self._epoch, self._order or range(self._count))
 
     def _refuse(self, walker: int, error: Exception) -> None:
         refusal = TransferError(
