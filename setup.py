@@ -28,7 +28,8 @@ SOURCES = {
     "heap": ["heap", "arena"],
     "process": ["process"],
     "rows": [],
-    "plain": [],
+    "encoder": [],
+    "decoder": [],
     "window": [],
 }
 

@@ -57,11 +57,11 @@ cdef int wait_for_others() noexcept:
     threads beneath such a call, which then waits for ever; its child would find locks taken.
     Returns the thread that would not leave, or 0.
     """
-    cdef int looks, thread = 0, quiet = 0
+    cdef int _look, thread = 0, quiet = 0
     cdef timespec pause
     pause.tv_sec = 0
     pause.tv_nsec = LOOK_NS
-    for looks in range(PATIENCE_MS):
+    for _look in range(PATIENCE_MS):
         thread = running_thread()
         # Twice: what the last one to leave woke up had been seen asleep before, the first time.
         quiet = quiet + 1 if thread == 0 else 0

@@ -4,7 +4,7 @@ A payload is what a board record points to::
 
     u64 count | count x (heap u16, flags u16, block u32, offset u64, length u64) | value
 
-The value is written by ``_core.plain`` if it can be, for a seventh of pickle's time, and else by
+The value is written by ``_core.encoder`` if it can be, for a seventh of pickle's time, and else by
 pickle's protocol 5, whose first byte begins no plain value. Each large buffer is copied once, into
 a block of the sender's heap, and comes back as a view on it. A buffer that already lies in a heap
 of the pool is not copied: its block is named instead. Small buffers stay inside the value, where
@@ -28,8 +28,9 @@ import cloudpickle
 import numpy as np
 
 from ringwalk._core.arena import Arena
+from ringwalk._core.decoder import NOT_PLAIN, Decoder
+from ringwalk._core.encoder import Encoder
 from ringwalk._core.heap import Heap, HeapView
-from ringwalk._core.plain import NOT_PLAIN, Decoder, Encoder
 
 Inputs = Literal["copy", "readonly"]
 """How a segment gets the buffers of its arguments: a writable private copy, or a read-only view."""

@@ -3,14 +3,7 @@ from typing import Any, final
 
 import numpy.typing as npt
 
-NOT_PLAIN: object
-
 @final
 class Encoder:
     def __new__(cls, out_of_band_from: int, others: Container[type] = ()) -> Encoder: ...
     def dumps(self, value: object, head: bytes, large: list[npt.NDArray[Any]]) -> bytes | None: ...
-
-@final
-class Decoder:
-    def whole(self, payload: bytes | memoryview) -> Any: ...
-    def loads(self, payload: bytes | memoryview, start: int, buffers: list[Any]) -> Any: ...

@@ -16,7 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from ringwalk._core.plain import NOT_PLAIN, Decoder, Encoder
+from ringwalk._core.decoder import NOT_PLAIN, Decoder
+from ringwalk._core.encoder import Encoder
 
 LARGE = 8192
 HEAD = bytes(8)

@@ -1,0 +1,4 @@
+cdef enum:
+    DEEPEST = 64  # containers in containers
+    READONLY = 1  # flags of an array
+    FORTRAN = 2
