@@ -10,10 +10,7 @@ import contextlib
 import ctypes
 import json
 import os
-import shutil
 import signal
-import subprocess
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -316,52 +313,3 @@ def test_a_hardened_mapper_maps_blocks_and_retries(process_mapper: type[Mapper])
 def test_harden_needs_forked_workers(method: str) -> None:
     with pytest.raises(ConfigError, match="harden=True with start_method"):
         WorkerMapper(abs, harden=True, start_method=method)
-
-
-def program(executable: Path | str, text: str, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [executable, "-W", "ignore", "-c", text],
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-@needs_root
-def test_a_program_with_borrowed_rights_is_refused(tmp_path: Path) -> None:
-    python = tmp_path / "python"
-    shutil.copy(os.path.realpath(sys.executable), python)
-    os.chown(python, -1, RUNNER)
-    python.chmod(0o2755)  # set-group-ID
-    done = program(
-        python,
-        "from ringwalk import TaskMapper\n"
-        "import os; assert os.getgid() != os.getegid(), 'mounted with nosuid?'\n"
-        "TaskMapper(abs)",
-        PYTHONHOME=sys.base_prefix,
-        PYTHONPATH=os.pathsep.join(filter(None, sys.path)),
-    )
-    assert "ConfigError: this program has rights that its caller has not" in done.stderr
-
-
-IN_SUB_INTERPRETER = """
-try:
-    import _interpreters as interpreters
-    made = interpreters.create("legacy")
-except ImportError:
-    import _xxsubinterpreters as interpreters
-    made = interpreters.create(isolated=False)
-interpreters.run_string(made, '''
-from ringwalk import ConfigError, WorkerMapper
-try:
-    WorkerMapper(abs)
-except ConfigError as error:
-    print(error, flush=True)
-''')
-"""
-
-
-def test_a_sub_interpreter_is_refused() -> None:
-    done = program(sys.executable, IN_SUB_INTERPRETER)
-    assert done.stdout.startswith("WorkerMapper was made in a sub-interpreter"), done.stderr
