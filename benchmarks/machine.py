@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
-_DISTRIBUTIONS = ("ringwalk", "numpy", "cloudpickle", "wepy", "pytest-benchmark")
+_DISTRIBUTIONS = (
+    *("ringwalk", "numpy", "cloudpickle", "pytest-benchmark"),
+    *("wepy", "loky", "joblib"),
+)
 
 
 def conditions() -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent import futures
+from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Self
 
@@ -24,6 +25,9 @@ class ProcessPoolExecutor:
 
     def __enter__(self) -> Self:
         return self
+
+    def submit(self, item: Any) -> Future[Any]:
+        return self._executor.submit(self._func, item)
 
     def map(self, items: Sequence[Any]) -> list[Any]:
         return list(self._executor.map(self._func, items, chunksize=self._chunksize))
