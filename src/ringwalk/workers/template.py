@@ -15,6 +15,7 @@ kills the workers (parent-death signal, armed by a process whose only thread liv
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import select
@@ -127,18 +128,23 @@ class Template:
             # Only this process reaps the child, so the pid is its own until then.
             pid, pidfd = fork_watched(life)
         except (CudaInParentError, OSError) as error:
-            send(self._ends.control, Message(Kind.REFUSED, slot, body=str(error).encode()))
+            self._tell(Message(Kind.REFUSED, slot, body=str(error).encode()))
             return
         self._workers[pidfd] = (slot, pid)
         self._poll.register(pidfd, select.POLLIN)
-        send(self._ends.control, Message(Kind.SPAWNED, slot, pid, fd=pidfd))
+        self._tell(Message(Kind.SPAWNED, slot, pid, fd=pidfd))
 
     def _reap(self, pidfd: int) -> None:
         slot, pid = self._workers.pop(pidfd)
         self._poll.unregister(pidfd)
         os.close(pidfd)
         _, status = os.waitpid(pid, 0)
-        send(self._ends.control, Message(Kind.EXITED, slot, status))
+        self._tell(Message(Kind.EXITED, slot, status))
+
+    def _tell(self, message: Message) -> None:
+        # A parent that is gone is noticed, and answered to, by run().
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            send(self._ends.control, message)
 
     def _quit(self) -> None:
         """Give workers that were asked to leave a moment for it."""
@@ -189,6 +195,8 @@ def run_worker(
         code = 0
     except SystemExit as stop:
         code = exit_code(stop.code)
+    except BrokenPipeError:  # the parent is gone, and the template ends this process next
+        pass
     except BaseException:  # nothing may return into the template's frames
         sys.excepthook(*sys.exc_info())
     finally:
