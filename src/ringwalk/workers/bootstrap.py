@@ -42,20 +42,44 @@ os.register_at_fork(after_in_child=_FORKING._at_fork_reinit)  # type: ignore[att
 
 
 @contextlib.contextmanager
+def deferred_signals() -> Iterator[None]:
+    """Let what SIGINT and SIGTERM do in Python wait until the end of the block.
+
+    Not by a signal mask: the signal would go to another thread, say of BLAS, whose mask lets it
+    through, and Python would raise here all the same. Other threads run no Python handlers.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        came.append(number)
+
+    try:
+        with contextlib.ExitStack() as restored:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                handler = signal.getsignal(number)
+                if callable(handler):
+                    restored.callback(signal.signal, number, handler)
+                    signal.signal(number, note)
+            yield
+    finally:
+        for late in sorted(came, reverse=True):  # SIGTERM first: a handler may not return
+            signal.raise_signal(late)
+
+
+@contextlib.contextmanager
 def forking() -> Iterator[None]:
     """Around a fork and what must be done before anything else can happen.
 
     Between making a leash (see lanes and persistent) and closing the parent's write end, no other
     thread may fork here: its child would inherit the end and keep the leash taut. And a Ctrl-C
     waits until the new process is on record, lest nobody know of it. The child must not leave the
-    block; ``reset_signals`` lets signals through in it.
+    block; ``reset_signals`` makes signals its own in it.
     """
-    with _FORKING:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
-        try:
-            yield
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    with deferred_signals(), _FORKING:
+        yield
 
 
 def flush_streams() -> None:

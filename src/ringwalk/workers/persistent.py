@@ -20,11 +20,12 @@ from ringwalk.workers.launch import StartMethod, Template, fork_template, spawn_
 from ringwalk.workers.messages import Kind, Message, pair, pairs, receive, send
 from ringwalk.workers.plan import Workspace
 from ringwalk.workers.setup import Setup
-from ringwalk.workers.template import Ends
+from ringwalk.workers.template import QUIT_GRACE_MS, Ends
 
 # A fork that met a lock held by another thread hangs for ever; a user's imports may take long.
 START_TIMEOUT_S = 120.0
 _CLOSE_TIMEOUT_S = 5.0
+_QUIT_TIMEOUT_S = QUIT_GRACE_MS / 1000 + 0.5
 
 Events = list[tuple[int, int]]
 
@@ -86,8 +87,7 @@ class PersistentCrew:
 
     def restart(self, slot: int) -> None:
         if self._template is None:
-            self._start_template()  # which starts a worker for every slot
-            self._starting = set(range(self._setup.num_workers))
+            self._start_template()
         elif slot not in self._starting:
             # A template that is gone takes what it was asked for along: see _lose_template.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -95,9 +95,14 @@ class PersistentCrew:
             self._starting.add(slot)
 
     def _start_template(self) -> None:
-        ours, theirs = pair()
-        leash, held = os.pipe2(os.O_CLOEXEC)
-        try:
+        with forking():
+            ours, theirs = pair()
+            try:
+                leash, held = os.pipe2(os.O_CLOEXEC)
+            except OSError:
+                ours.close()
+                theirs.close()
+                raise
             start = fork_template if self._start_method == "fork" else spawn_template
             ends = Ends(
                 os.getpid(),
@@ -107,22 +112,22 @@ class PersistentCrew:
                 theirs,
                 tuple(end for _, end in self._channels),
             )
-            with forking():
-                try:
-                    self._template = start(
-                        self._setup, self._space, ends, self._spin_ns, ours, self._start_method
-                    )
-                finally:
-                    os.close(held)
-            self._template.leash = leash
-        except BaseException:
-            ours.close()
-            os.close(leash)
-            raise
-        finally:
-            theirs.close()
-        self._poll.register(ours, select.POLLIN)
-        self._poll.register(self._template.pidfd, select.POLLIN)
+            try:
+                template = start(
+                    self._setup, self._space, ends, self._spin_ns, ours, self._start_method
+                )
+            except BaseException:
+                ours.close()
+                os.close(leash)
+                raise
+            finally:
+                theirs.close()
+                os.close(held)
+            template.leash = leash
+            self._template = template
+            self._poll.register(ours, select.POLLIN)
+            self._poll.register(template.pidfd, select.POLLIN)
+            self._starting = set(range(self._setup.num_workers))  # it does so by itself
 
     def wait(self, timeout: float | None) -> Sequence[Death]:
         return self.handle(self.poll(timeout))
@@ -294,9 +299,11 @@ class PersistentCrew:
 
     def _end(self, template: Template) -> None:
         self._space.board.close()
+        for slot in self._pidfds.keys() - self._ready:
+            self.kill(slot)  # worker_init may take any time
         try:
             send(template.control, Message(Kind.QUIT))
-            left = _readable(template.pidfd, time.monotonic() + _CLOSE_TIMEOUT_S)
+            left = _readable(template.pidfd, time.monotonic() + _QUIT_TIMEOUT_S)
         except OSError:  # it is gone, or there is no memory to ask it
             left = False
         try:

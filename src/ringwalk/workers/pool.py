@@ -10,6 +10,7 @@ from typing import Literal
 from ringwalk.config import usable_cpus
 from ringwalk.memory import WalkerBlock
 from ringwalk.memory.codec import dumps_in_band
+from ringwalk.workers.bootstrap import deferred_signals
 from ringwalk.workers.crew import Crew, Death
 from ringwalk.workers.job import Renewed
 from ringwalk.workers.lanes import LaneCrew
@@ -118,11 +119,13 @@ class Pool:
 
         In a forked child it only closes the child's descriptors: the workers are not its own.
         """
-        if self.closed:
-            return
-        self.closed = True
-        if self.pid == os.getpid():
-            self.crew.close()
-        else:
-            self.crew.release()
-        self.space.close()
+        # It takes two seconds at most, and one Ctrl-C more must not leave it half done.
+        with deferred_signals():
+            if self.closed:
+                return
+            self.closed = True
+            if self.pid == os.getpid():
+                self.crew.close()
+            else:
+                self.crew.release()
+            self.space.close()
