@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
@@ -18,3 +19,9 @@ def rounds(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
     """``rounds(ci, campaign)``: how often to inject."""
     long = request.config.getoption("--campaign")
     return lambda ci, campaign: campaign if long else ci
+
+
+@pytest.fixture
+def within() -> Callable[[float], float]:
+    """Seconds to allow for what takes so many at most where others leave a processor free."""
+    return lambda seconds: seconds * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))

@@ -1,7 +1,8 @@
-"""The parent, or everything, is SIGKILLed at a random instant: nothing may be left.
+"""The parent, or everything, is SIGKILLed at a random instant: nothing is left a second later.
 
-The program starts, maps with and ends mappers in a loop, so the instants include those of forking
-and of cleaning up.
+No process, no name in /dev/shm, no file, and with that no socket that has a name, in the
+temporary folder. Shared memory is told by the machine's own sum, which others change, too: each
+victim holds more of it than is allowed to stay, and the look is repeated until others are quiet.
 """
 
 from __future__ import annotations
@@ -12,32 +13,18 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-PROGRAM = """
-import sys, threading
-from ringwalk import TaskMapper, WalkerBlock, WorkerMapper
-
-def work(row):
-    row.x += 1
-
-def rounds():
-    print("running", flush=True)
-    while True:
-        for kind in (WorkerMapper, TaskMapper):
-            with WalkerBlock(6, x=((1000,), "f8")) as block, kind(work, num_workers=2) as mapper:
-                for _ in range(3):
-                    mapper.map(block)
-
-if sys.argv[1] == "helper":
-    thread = threading.Thread(target=rounds)
-    thread.start()
-    thread.join()
-rounds()
-"""
+HERE = Path(__file__).parent
+GONE_AFTER_S = 1.0
+HELD = 24 << 20  # results that each victim of churn.py holds at least
+ALLOWED = HELD // 2
+OTHERS_QUIET_AFTER_S = 20.0
 
 
 def of_session(session: int) -> list[int]:
@@ -55,54 +42,134 @@ def of_session(session: int) -> list[int]:
     return found
 
 
-def wait_for_the_end_of(session: int) -> int:
-    """Wait until no process of a session is left; how many there were.
-
-    One that stays is ended by the watchdog, and the test with it.
-    """
+def wait_for_the_end_of(session: int, seconds: float) -> int:
+    """Wait until no process of a session is left; how many there were."""
+    deadline = time.monotonic() + seconds
     count = 0
     while pids := of_session(session):
+        assert time.monotonic() < deadline, f"processes {pids} are left"
         count += len(pids)
         for pid in pids:
             try:
                 pidfd = os.pidfd_open(pid)
             except ProcessLookupError:
                 continue
-            select.select([pidfd], [], [])
+            select.select([pidfd], [], [], max(0.0, deadline - time.monotonic()))
             os.close(pidfd)
     return count
 
 
-@pytest.mark.parametrize("victim", ["parent", "everything"])
+def shared_bytes() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("Shmem:"):
+            return int(line.split()[1]) << 10
+    raise AssertionError("no Shmem in /proc/meminfo")
+
+
+def wait_for_memory(before: int) -> None:
+    deadline = time.monotonic() + OTHERS_QUIET_AFTER_S
+    while (left := shared_bytes() - before) > ALLOWED:
+        assert time.monotonic() < deadline, f"{left >> 20} MiB of shared memory are left"
+        select.select([], [], [], 0.05)  # other programs: nothing tells when they let go
+
+
+class Nursery:
+    """nursery.py with churn.py."""
+
+    def __init__(self, temporary: Path) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, HERE / "nursery.py", HERE / "churn.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": str(temporary)},
+        )
+
+    def readline(self) -> str:
+        assert self._process.stdout is not None
+        return self._process.stdout.readline().strip()
+
+    def start(self, thread: str) -> int:
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{thread}\n")
+        self._process.stdin.flush()
+        pid = int(self.readline())
+        assert self.readline() == "running"
+        return pid
+
+    def exit_code(self) -> int:
+        while (line := self.readline()) == "fork":
+            pass
+        return int(line)
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.wait()
+        self._process.stdout.close()
+
+
+@contextmanager
+def nursery(temporary: Path) -> Iterator[Nursery]:
+    opened = Nursery(temporary)
+    try:
+        yield opened
+    finally:
+        opened.close()
+
+
+def kill(victim: str, session: int, chance: random.Random) -> None:
+    if victim == "parent":
+        os.kill(session, signal.SIGKILL)
+    elif victim == "group":
+        os.killpg(session, signal.SIGKILL)
+    else:  # one by one, as a killer that goes by a list does
+        pids = of_session(session)
+        chance.shuffle(pids)
+        for pid in {*pids, session}:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("victim", ["parent", "group", "each"])
 @pytest.mark.parametrize("thread", ["main", "helper"])
 def test_killed_at_a_random_instant(
-    victim: str, thread: str, rounds: Callable[[int, int], int]
+    victim: str,
+    thread: str,
+    rounds: Callable[[int, int], int],
+    within: Callable[[float], float],
+    tmp_path: Path,
 ) -> None:
     chance = random.Random(f"{victim} {thread}")
     survivors = 0
-    for _ in range(rounds(25, 500)):
-        process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, thread],
-            stdout=subprocess.PIPE,
-            start_new_session=True,
-        )
-        assert process.stdout is not None
-        assert process.stdout.readline() == b"running\n"
-        # Idle until the random instant; nothing else is synchronised by it.
-        select.select([], [], [], chance.expovariate(1 / 0.05))
-        if victim == "parent":
-            process.send_signal(signal.SIGKILL)
-        else:
-            os.killpg(process.pid, signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-        process.stdout.close()
-        survivors += wait_for_the_end_of(process.pid)
-        left = [n for n in os.listdir("/dev/shm") if n.startswith(f"ringwalk-{process.pid}-")]
-        for name in left:  # made, and not yet without a name: reclaimed by the next start
-            subprocess.run(
-                [sys.executable, "-c", "from ringwalk import WalkerBlock; WalkerBlock(1, x='f8')"],
-                check=True,
-            )
-            assert not Path("/dev/shm", name).exists()
+    times = rounds(50, 500) if victim == "parent" else rounds(25, 250)
+    with nursery(tmp_path) as programs:
+        for turn in range(times):
+            before = shared_bytes()
+            pid = programs.start(thread)
+            if turn % 2:  # while it forks the template, workers, lanes or task processes
+                for _ in range(chance.randrange(1, 20)):
+                    assert programs.readline() == "fork"
+                mean_s = 0.002
+            else:
+                mean_s = 0.05
+            # Idle until the random instant; nothing else is synchronised by it.
+            select.select([], [], [], chance.expovariate(1 / mean_s))
+            kill(victim, pid, chance)
+            survivors += wait_for_the_end_of(pid, within(GONE_AFTER_S))
+            assert programs.exit_code() == -signal.SIGKILL
+            left = [n for n in os.listdir("/dev/shm") if n.startswith(f"ringwalk-{pid}-")]
+            for name in left:  # made, and not yet without a name: reclaimed by the next start
+                subprocess.run(
+                    [sys.executable, "-c", "import ringwalk; ringwalk.WalkerBlock(1, x='f8')"],
+                    check=True,
+                )
+                assert not Path("/dev/shm", name).exists()
+            assert list(tmp_path.iterdir()) == []
+            wait_for_memory(before)
     # Some were caught on their way out, or the instants were no good.
-    assert victim == "everything" or survivors > 0
+    assert victim != "parent" or survivors > 0

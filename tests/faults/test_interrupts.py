@@ -1,0 +1,184 @@
+"""Ctrl-C to the group, or SIGTERM, at random instants: out soon, one traceback, nothing left.
+
+A real interpreter each time, as its end is part of what is tested. A segment marks each row with
+the cycle, so that a program that catches the interrupt can tell another map's results.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Rounds = Callable[[int, int], int]
+Within = Callable[[float], float]
+OUT_AFTER_S = 2.0
+
+PROGRAM = """
+import signal, sys, time
+from ringwalk import TaskMapper, WalkerBlock, WorkerMapper
+Kind = {"WorkerMapper": WorkerMapper, "TaskMapper": TaskMapper}[sys.argv[1]]
+if sys.argv[2] == "handler":
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(7))
+
+def work(row, cycle):
+    row.cycle = cycle
+    return row.index, cycle
+
+def run():
+    cycle = 0
+    with WalkerBlock(8, cycle="i8") as block:
+        print("running", flush=True)
+        while True:
+            with Kind(work, num_workers=2) as mapper:
+                for _ in range(20):
+                    cycle += 1
+                    assert mapper.map(block, [cycle] * 8) == [(k, cycle) for k in range(8)]
+                    assert (block["cycle"] == cycle).all()
+
+run()
+"""
+
+GOES_ON = """
+import itertools, signal, sys
+from ringwalk import ClosedError, TaskMapper, WorkerMapper
+Kind = {"WorkerMapper": WorkerMapper, "TaskMapper": TaskMapper}[sys.argv[1]]
+
+def work(k, cycle):
+    return k, cycle
+
+caught = 0
+cycles = itertools.count()
+print("running", flush=True)
+mapper = None
+while caught < int(sys.argv[2]):
+    try:
+        if mapper is None:
+            mapper = Kind(work, num_workers=2)
+            mapper.init()
+        while True:
+            cycle = next(cycles)
+            results = mapper.map(range(8), [cycle] * 8)
+            assert results == [(k, cycle) for k in range(8)], (cycle, results)
+    except KeyboardInterrupt:
+        caught += 1
+        print("caught", flush=True)
+    except ClosedError:
+        mapper = None
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+if mapper is not None:
+    mapper.cleanup()
+"""
+
+KINDS = pytest.mark.parametrize("kind", ["WorkerMapper", "TaskMapper"])
+
+
+def start(program: str, *arguments: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", program, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "running\n"
+    return process
+
+
+def of_session(session: int) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if int(fields[3]) == session and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def wait_for(pid: int, deadline: float) -> None:
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        ended, _, _ = select.select([pidfd], [], [], max(0.0, deadline - time.monotonic()))
+        assert ended, f"process {pid} is left"
+    finally:
+        os.close(pidfd)
+
+
+def idle(mean_s: float, chance: random.Random) -> None:
+    """Until the random instant; nothing is synchronised by it."""
+    select.select([], [], [], chance.expovariate(1 / mean_s))
+
+
+def end(process: subprocess.Popen[str], within: Within) -> tuple[int, str]:
+    """Exit code and errors of a program that was told to end; nothing of it may be left."""
+    deadline = time.monotonic() + within(OUT_AFTER_S)
+    wait_for(process.pid, deadline)
+    # Python's own resource tracker and, after SIGTERM, the mapper's processes end on their own.
+    while left := of_session(process.pid):
+        for pid in left:
+            wait_for(pid, deadline)
+    _, errors = process.communicate()
+    assert [n for n in os.listdir("/dev/shm") if n.startswith(f"ringwalk-{process.pid}-")] == []
+    return process.returncode, errors
+
+
+@pytest.mark.slow
+@KINDS
+@pytest.mark.parametrize("presses", [1, 2])
+def test_ctrl_c(kind: str, presses: int, rounds: Rounds, within: Within) -> None:
+    chance = random.Random(f"{kind} {presses}")
+    for _ in range(rounds(13, 125)):
+        process = start(PROGRAM, kind, "default")
+        idle(0.05, chance)
+        for _ in range(presses):
+            os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+            idle(0.002, chance)
+        code, errors = end(process, within)
+        assert code in (-signal.SIGINT, 1), errors
+        assert errors.rstrip().endswith("KeyboardInterrupt"), errors
+        # Those of a second press met the handling of the first: one chain, still one program's.
+        assert 1 <= errors.count("Traceback (most recent call last)") <= presses, errors
+        assert "ringwalk-template" not in errors
+
+
+@pytest.mark.slow
+@KINDS
+@pytest.mark.parametrize("way", ["default", "handler"])
+def test_sigterm(kind: str, way: str, rounds: Rounds, within: Within) -> None:
+    chance = random.Random(f"{kind} {way}")
+    for _ in range(rounds(6, 60)):
+        process = start(PROGRAM, kind, way)
+        idle(0.05, chance)
+        process.send_signal(signal.SIGTERM)
+        assert end(process, within) == (7 if way == "handler" else -signal.SIGTERM, "")
+
+
+@pytest.mark.slow
+@KINDS
+def test_maps_after_ctrl_c_return_their_own_results(
+    kind: str, rounds: Rounds, within: Within
+) -> None:
+    chance = random.Random(kind)
+    presses = rounds(50, 500)
+    process = start(GOES_ON, kind, str(presses))
+    assert process.stdout is not None
+    for _ in range(presses):
+        idle(0.02, chance)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.stdout.readline() == "caught\n", process.communicate()[1]
+    assert end(process, within) == (0, "")
