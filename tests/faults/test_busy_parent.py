@@ -19,16 +19,8 @@ KINDS = {"WorkerMapper": 1, "TaskMapper": 2}
 LOADS = ("blas", "openmp", "malloc", "python")
 
 
-@pytest.fixture(scope="module")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    built = tmp_path_factory.mktemp("busy") / "libbusy.so"
-    command = ["gcc", "-std=gnu11", "-O1", "-fopenmp", "-shared", "-fPIC", "-Wall", "-Werror"]
-    subprocess.run([*command, HERE / "busy.c", "-o", built], check=True)
-    return built
-
-
-def run(kind: str, load: str, library: Path, maps: int) -> list[str]:
-    arguments = [sys.executable, HERE / "busy_parent.py", kind, load, library, str(maps)]
+def run(kind: str, load: str, busy_library: Path, maps: int) -> list[str]:
+    arguments = [sys.executable, HERE / "busy_parent.py", kind, load, busy_library, str(maps)]
     done = subprocess.run(arguments, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()
@@ -37,17 +29,17 @@ def run(kind: str, load: str, library: Path, maps: int) -> list[str]:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("load", LOADS)
 def test_forks_beside_busy_threads(
-    kind: str, load: str, library: Path, rounds: Callable[[int, int], int]
+    kind: str, load: str, busy_library: Path, rounds: Callable[[int, int], int]
 ) -> None:
     maps = rounds(14, 250) // KINDS[kind]
-    assert run(kind, load, library, maps) == [f"right: {maps}"]
+    assert run(kind, load, busy_library, maps) == [f"right: {maps}"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_thread_that_never_leaves_native_code_is_a_reason_to_refuse(
-    kind: str, library: Path
+    kind: str, busy_library: Path
 ) -> None:
-    refused, *rest = run(kind, "loop", library, 1)
+    refused, *rest = run(kind, "loop", busy_library, 1)
     assert rest == ["right: 0"]
     assert refused.startswith("refused: thread ")
     assert "has been computing outside Python for 1 s" in refused

@@ -48,34 +48,25 @@ run()
 """
 
 GOES_ON = """
-import itertools, signal, sys
-from ringwalk import ClosedError, TaskMapper, WorkerMapper
+import itertools, sys
+from ringwalk import TaskMapper, WorkerMapper
 Kind = {"WorkerMapper": WorkerMapper, "TaskMapper": TaskMapper}[sys.argv[1]]
 
 def work(k, cycle):
     return k, cycle
 
-caught = 0
 cycles = itertools.count()
-print("running", flush=True)
-mapper = None
-while caught < int(sys.argv[2]):
-    try:
-        if mapper is None:
-            mapper = Kind(work, num_workers=2)
-            mapper.init()
-        while True:
-            cycle = next(cycles)
-            results = mapper.map(range(8), [cycle] * 8)
-            assert results == [(k, cycle) for k in range(8)], (cycle, results)
-    except KeyboardInterrupt:
-        caught += 1
-        print("caught", flush=True)
-    except ClosedError:
-        mapper = None
-signal.signal(signal.SIGINT, signal.SIG_IGN)
-if mapper is not None:
-    mapper.cleanup()
+with Kind(work, num_workers=2) as mapper:
+    print("running", flush=True)
+    for _ in range(int(sys.argv[2])):
+        try:
+            print("mapping", flush=True)
+            while True:
+                cycle = next(cycles)
+                results = mapper.map(range(8), [cycle] * 8)
+                assert results == [(k, cycle) for k in range(8)], (cycle, results)
+        except KeyboardInterrupt:
+            print("caught", flush=True)
 """
 
 KINDS = pytest.mark.parametrize("kind", ["WorkerMapper", "TaskMapper"])
@@ -178,6 +169,7 @@ def test_maps_after_ctrl_c_return_their_own_results(
     process = start(GOES_ON, kind, str(presses))
     assert process.stdout is not None
     for _ in range(presses):
+        assert process.stdout.readline() == "mapping\n"
         idle(0.02, chance)
         os.killpg(process.pid, signal.SIGINT)
         assert process.stdout.readline() == "caught\n", process.communicate()[1]

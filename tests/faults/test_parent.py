@@ -1,8 +1,8 @@
 """The parent, or everything, is SIGKILLed at a random instant: nothing is left a second later.
 
 No process, no name in /dev/shm, no file, and with that no socket that has a name, in the
-temporary folder. Shared memory is told by the machine's own sum, which others change, too: each
-victim holds more of it than is allowed to stay, and the look is repeated until others are quiet.
+temporary folder. Shared memory is told by the machine's own sum, which others change, too, in
+either direction: each victim holds far more of it than half of the rounds are allowed to keep.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import random
 import select
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -23,8 +24,7 @@ import pytest
 HERE = Path(__file__).parent
 GONE_AFTER_S = 1.0
 HELD = 24 << 20  # results that each victim of churn.py holds at least
-ALLOWED = HELD // 2
-OTHERS_QUIET_AFTER_S = 20.0
+ALLOWED = HELD // 4
 
 
 def of_session(session: int) -> list[int]:
@@ -64,13 +64,6 @@ def shared_bytes() -> int:
         if line.startswith("Shmem:"):
             return int(line.split()[1]) << 10
     raise AssertionError("no Shmem in /proc/meminfo")
-
-
-def wait_for_memory(before: int) -> None:
-    deadline = time.monotonic() + OTHERS_QUIET_AFTER_S
-    while (left := shared_bytes() - before) > ALLOWED:
-        assert time.monotonic() < deadline, f"{left >> 20} MiB of shared memory are left"
-        select.select([], [], [], 0.05)  # other programs: nothing tells when they let go
 
 
 class Nursery:
@@ -146,6 +139,7 @@ def test_killed_at_a_random_instant(
 ) -> None:
     chance = random.Random(f"{victim} {thread}")
     survivors = 0
+    kept = []
     times = rounds(50, 500) if victim == "parent" else rounds(25, 250)
     with nursery(tmp_path) as programs:
         for turn in range(times):
@@ -170,6 +164,7 @@ def test_killed_at_a_random_instant(
                 )
                 assert not Path("/dev/shm", name).exists()
             assert list(tmp_path.iterdir()) == []
-            wait_for_memory(before)
+            kept.append(shared_bytes() - before)
+    assert statistics.median(kept) < ALLOWED
     # Some were caught on their way out, or the instants were no good.
     assert victim != "parent" or survivors > 0

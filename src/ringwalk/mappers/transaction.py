@@ -96,6 +96,8 @@ class Transaction:
         self._timed_out: set[int] = set()
         self._fresh: list[int] | None = None
         self._stopping = False
+        self._last_finished = 0
+        self._moved_ns = now_ns()  # when a task was last seen to run or to finish
 
     # --- start -------------------------------------------------------------------------------
 
@@ -204,14 +206,27 @@ class Transaction:
                 self._board.push(self._epoch, ready)
 
     def _kill_overdue(self, timeout: float) -> None:
-        latest_start = now_ns() - int(timeout * 1e9)
+        now = now_ns()
+        running = 0
         for slot in range(self._pool.setup.num_workers):
             task = self._board.running_on(slot)
-            if task is None or task in self._timed_out:
+            if task is None:
                 continue
+            running += 1
             started = self._board.started_ns(task)
-            if started and started < latest_start:
+            if task not in self._timed_out and 0 < started < now - int(timeout * 1e9):
                 self._timed_out.add(task)
+                self._pool.crew.kill(slot)
+        if running or self.finished != self._last_finished or not self._board.ready(self._armed):
+            self._last_finished = self.finished
+            self._moved_ns = now
+        elif now - self._moved_ns > int(max(timeout, HEARTBEAT_S) * 1e9):
+            self._kill_idle()
+
+    def _kill_idle(self) -> None:
+        """Tasks wait and nobody takes one: those who could are stopped, or hang between tasks."""
+        for slot in range(self._pool.setup.num_workers):
+            if self._pool.crew.started(slot):
                 self._pool.crew.kill(slot)
 
     def _collect(self) -> None:

@@ -79,6 +79,9 @@ class Crew(Protocol):
     def alive(self, slot: int) -> bool:
         """Whether a slot has a process whose death was not told yet."""
 
+    def started(self, slot: int) -> bool:
+        """Whether it is alive and has come to where it takes tasks."""
+
     def kill(self, slot: int) -> None:
         """Kill a slot's process; its death is told by ``wait``."""
 

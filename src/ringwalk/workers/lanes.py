@@ -53,6 +53,7 @@ from ringwalk.workers.setup import Setup
 from ringwalk.workers.streams import part_from_parent
 
 START_TIMEOUT_S = 30.0
+_LEAVE_TIMEOUT_S = 1.0  # a lane that has nothing more to do leaves within milliseconds
 _GONE_TIMEOUT_S = 10.0
 
 
@@ -158,6 +159,9 @@ class LaneCrew:
     def alive(self, slot: int) -> bool:
         return slot in self._lanes
 
+    def started(self, slot: int) -> bool:
+        return slot in self._lanes and self._space.board.phase(slot) == SLOT_READY
+
     def kill(self, slot: int) -> None:
         if slot in self._lanes:
             signal.pidfd_send_signal(self._lanes[slot].pidfd, signal.SIGKILL)
@@ -168,7 +172,7 @@ class LaneCrew:
             for slot, lane in list(self._lanes.items()):
                 ended = select.poll()
                 ended.register(lane.pidfd, select.POLLIN)
-                if not ended.poll(_GONE_TIMEOUT_S * 1000):
+                if not ended.poll(_LEAVE_TIMEOUT_S * 1000):
                     self.kill(slot)
                 self._bury(slot)
                 self._space.forget(slot)

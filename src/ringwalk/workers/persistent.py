@@ -22,8 +22,11 @@ from ringwalk.workers.plan import Workspace
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.template import QUIT_GRACE_MS, Ends
 
-# A fork that met a lock held by another thread hangs for ever; a user's imports may take long.
+# A fork that met a lock held by another thread hangs for ever. What the user's own code takes
+# after it, imports of a fresh interpreter and worker_init, has no limit.
 START_TIMEOUT_S = 120.0
+# How long a template that has worked may take to fork a worker. It is stopped or hangs if longer.
+_ANSWER_TIMEOUT_S = 5.0
 _CLOSE_TIMEOUT_S = 5.0
 _QUIT_TIMEOUT_S = QUIT_GRACE_MS / 1000 + 0.5
 
@@ -55,6 +58,7 @@ class PersistentCrew:
         self._pidfds: dict[int, int] = {}  # slot -> pidfd
         self._statuses: dict[int, int] = {}  # slot -> wait status, told by the template
         self._starting: set[int] = set()  # asked for, no pidfd yet
+        self._asked_at = 0.0  # when the first of them was
         self._ready: set[int] = set()
         self._early_deaths = EarlyDeaths()
         self._poll = select.poll()
@@ -71,24 +75,26 @@ class PersistentCrew:
             if slot not in self._pidfds and slot not in self._starting:
                 self._space.forget(slot)
                 self.restart(slot)
-        deadline = time.monotonic() + START_TIMEOUT_S
         while len(self._ready) < self._setup.num_workers:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise WorkerInitError(
-                    f"{self._setup.num_workers - len(self._ready)} of {self._setup.num_workers} "
-                    f"workers did not start within {START_TIMEOUT_S:g} s. If the parent runs "
-                    "threads, one may have held a lock when it was forked: create the mapper "
-                    "before the threads, or use start_method='spawn'"
-                )
-            for death in self.wait(left):
+            for death in self.wait(_ANSWER_TIMEOUT_S):
                 self._space.forget(death.slot)
                 self.restart(death.slot)
+            if self._unanswered(_ANSWER_TIMEOUT_S):
+                self._replace_template()
+            if self._start_method == "fork" and self._unanswered(START_TIMEOUT_S):
+                raise WorkerInitError(
+                    f"{len(self._starting)} of {self._setup.num_workers} workers were not forked "
+                    f"within {START_TIMEOUT_S:g} s. If the parent runs threads, one may have held "
+                    "a lock when it was forked: create the mapper before the threads, or use "
+                    "start_method='spawn'"
+                )
 
     def restart(self, slot: int) -> None:
         if self._template is None:
             self._start_template()
         elif slot not in self._starting:
+            if not self._starting:
+                self._asked_at = time.monotonic()
             # A template that is gone takes what it was asked for along: see _lose_template.
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 send(self._template.control, Message(Kind.SPAWN, slot))
@@ -128,6 +134,16 @@ class PersistentCrew:
             self._poll.register(ours, select.POLLIN)
             self._poll.register(template.pidfd, select.POLLIN)
             self._starting = set(range(self._setup.num_workers))  # it does so by itself
+            self._asked_at = time.monotonic()
+
+    def _unanswered(self, seconds: float) -> bool:
+        """Whether a worker that was asked for that long ago was not forked yet."""
+        return bool(self._starting) and time.monotonic() > self._asked_at + seconds
+
+    def _replace_template(self) -> None:
+        """Kill a template that worked and does so no more; ``wait`` tells of its workers."""
+        if self._template is not None and self._template.worked:
+            signal.pidfd_send_signal(self._template.pidfd, signal.SIGKILL)
 
     def wait(self, timeout: float | None) -> Sequence[Death]:
         return self.handle(self.poll(timeout))
@@ -157,6 +173,9 @@ class PersistentCrew:
                 for death in self._bury(fd):
                     self._early_deaths.note(f"worker {death.slot}", death)
                     deaths.append(death)
+        # Not while a worker lives, which would die with it, in the middle of a task perhaps.
+        if not self._pidfds and self._unanswered(_ANSWER_TIMEOUT_S):
+            self._replace_template()
         return deaths
 
     def _hear_template(self) -> None:
@@ -281,6 +300,9 @@ class PersistentCrew:
 
     def alive(self, slot: int) -> bool:
         return slot in self._pidfds
+
+    def started(self, slot: int) -> bool:
+        return slot in self._ready
 
     def kill(self, slot: int) -> None:
         if slot in self._pidfds:
