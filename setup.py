@@ -21,11 +21,12 @@ CFLAGS += ["-Wno-unused-parameter", "-Wno-sign-compare"]
 
 # A concept keeps its name everywhere: csrc/ring.c, _core/ring.pyx, _core/ring.pyi.
 SOURCES = {
-    "arena": ["arena"],
+    "arena": ["arena", "headroom"],
     "event": ["eventcount", "futex"],
     "ring": ["ring"],
     "board": ["board", "ring", "eventcount", "futex"],
-    "heap": ["heap", "arena"],
+    "headroom": ["headroom"],
+    "heap": ["heap", "arena", "headroom"],
     "process": ["process"],
     "rows": [],
     "encoder": [],

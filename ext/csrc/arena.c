@@ -3,21 +3,19 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "headroom.h"
 #include "status.h"
 
 #ifndef MFD_NOEXEC_SEAL
 #define MFD_NOEXEC_SEAL 0x0008U /* Linux 6.3 */
 #endif
 
-/* Below this a check costs more than the mistake: it is less than the kernel keeps in reserve. */
-#define CHECK_AVAILABLE_FROM (16ULL << 20)
+/* The pages of so much memory take 10 ms and more to make: a check does not show beside that. */
+#define CHECK_EVERY (16ULL << 20)
 
 static int map(struct rw_arena *arena) {
     void *base = mmap(NULL, arena->size, PROT_READ | PROT_WRITE, MAP_SHARED, arena->fd, 0);
@@ -58,26 +56,17 @@ int rw_arena_attach(struct rw_arena *arena, int fd) {
     return map(arena);
 }
 
-/* fallocate on a memfd does not answer ENOSPC when a memory cgroup or the machine runs out: the
- * kernel kills somebody. Ask first. */
-static uint64_t available_bytes(void) {
-    unsigned long long kib = 0;
-    char line[128];
-    FILE *f = fopen("/proc/meminfo", "re");
-    if (f == NULL)
-        return UINT64_MAX;
-    while (fgets(line, sizeof line, f) != NULL)
-        if (sscanf(line, "MemAvailable: %llu", &kib) == 1)
-            break;
-    fclose(f);
-    return kib ? kib << 10 : UINT64_MAX;
-}
-
 int rw_arena_reserve(const struct rw_arena *arena, uint64_t offset, uint64_t length) {
     if (offset > arena->size || length > arena->size - offset)
         return RW_NO_MEMORY;
-    if (length >= CHECK_AVAILABLE_FROM && length > available_bytes())
-        return RW_NO_MEMORY;
+    /* fallocate on a memfd does not answer ENOSPC when a memory cgroup or the machine runs out: the
+     * kernel kills somebody. So ask first, also of those who grow in small steps. */
+    if (offset / CHECK_EVERY != (offset + length) / CHECK_EVERY) {
+        struct rw_headroom room;
+        rw_headroom(&room);
+        if (room.bytes < (length > CHECK_EVERY ? length : CHECK_EVERY))
+            return RW_NO_MEMORY;
+    }
     while (fallocate(arena->fd, 0, (off_t)offset, (off_t)length) != 0) {
         if (errno == EINTR)
             continue;

@@ -26,7 +26,7 @@ int rw_arena_create(struct rw_arena *arena, uint64_t size);
 int rw_arena_attach(struct rw_arena *arena, int fd);
 
 /* Promise memory for [offset, offset + length). Idempotent.
- * RW_NO_MEMORY: less than this is available on the machine or in the file system. */
+ * RW_NO_MEMORY: less than this is available on the machine, in a memory cgroup or in the file. */
 int rw_arena_reserve(const struct rw_arena *arena, uint64_t offset, uint64_t length);
 
 /* Unmap and close. pre: nobody in this process uses the mapping. Idempotent. */

@@ -100,7 +100,8 @@ class SegmentTimeout(MapError, TimeoutError):
 class WorkerDied(MapError):
     """The process that ran the segment died, on its last permitted attempt.
 
-    Exactly one of ``exitcode`` and ``signal`` is set.
+    Exactly one of ``exitcode`` and ``signal`` is set. ``out_of_memory``: the kernel killed it
+    because the memory of the machine, or of its memory cgroup, ran out.
     """
 
     def __init__(
@@ -111,11 +112,13 @@ class WorkerDied(MapError):
         attempts: int,
         exitcode: int | None = None,
         signal: int | None = None,
+        out_of_memory: bool = False,
     ) -> None:
         super().__init__(message, walker=walker)
         self.attempts = attempts
         self.exitcode = exitcode
         self.signal = signal
+        self.out_of_memory = out_of_memory
 
 
 def raise_for_status(status: int, errno: int) -> None:

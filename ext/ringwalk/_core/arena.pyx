@@ -3,7 +3,9 @@
 cimport cython
 from libc.stdint cimport uint8_t, uint64_t
 
-from ringwalk._core.status cimport check
+from ringwalk._core.status cimport RW_NO_MEMORY, check
+
+from ringwalk._core.headroom import refuse
 
 
 @cython.final
@@ -43,8 +45,13 @@ cdef class Arena:
         return self.c.fd
 
     def reserve(self, uint64_t offset, uint64_t length):
+        cdef int status
         with nogil:
-            check(rw_arena_reserve(&self.c, offset, length))
+            status = rw_arena_reserve(&self.c, offset, length)
+            if status != RW_NO_MEMORY:
+                check(status)
+        if status == RW_NO_MEMORY:
+            refuse(length)
 
     cdef uint8_t *at(self, uint64_t offset, uint64_t length) except NULL:
         if offset % 64:

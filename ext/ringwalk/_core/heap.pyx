@@ -9,7 +9,9 @@ import os
 import weakref
 
 from ringwalk._core.arena cimport Arena
-from ringwalk._core.status cimport check
+from ringwalk._core.status cimport RW_NO_MEMORY, check
+
+from ringwalk._core.headroom import refuse
 
 cdef extern from "Python.h":
     enum:
@@ -90,11 +92,15 @@ cdef class Heap:
         cdef Py_buffer source
         cdef uint32_t block = 0
         cdef uint8_t *address = NULL
+        cdef int status
         if self.c.lists == NULL:
             raise RuntimeError("only a heap's owner allocates in it")
         PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
         try:
-            check(rw_heap_alloc(&self.c, source.len, self.holder, &block))
+            status = rw_heap_alloc(&self.c, source.len, self.holder, &block)
+            if status == RW_NO_MEMORY:
+                refuse(source.len)
+            check(status)
             check(rw_heap_at(&self.c, block, 0, source.len, &address))
             if source.len < 65536:
                 memcpy(address, source.buf, source.len)

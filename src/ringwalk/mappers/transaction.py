@@ -6,6 +6,7 @@ concludes, it concludes from the board: a wake-up or a death only makes it look.
 
 from __future__ import annotations
 
+import signal
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -270,8 +271,9 @@ class Transaction:
     def _mourn(self, death: Death) -> None:
         """A worker is dead: settle what it ran, free what it held, start another."""
         self._collect()  # what it committed before it died counts
+        for_memory = death.signal == signal.SIGKILL and self._pool.memory_kills.explain_one()
         for task in self._pool.settle(death, self._armed, self._may_retry):
-            self._record_loss(task, death)
+            self._record_loss(task, death, for_memory=for_memory)
         self._collect()
         if not self.open or self._stopping:
             return
@@ -285,7 +287,7 @@ class Transaction:
             and attempt < self._options.max_retries
         )
 
-    def _record_loss(self, task: int, death: Death) -> None:
+    def _record_loss(self, task: int, death: Death, *, for_memory: bool) -> None:
         walker = self.first + task
         attempts = self._board.state(task)[1] + 1
         if task in self._timed_out:
@@ -295,14 +297,17 @@ class Transaction:
                 walker=walker,
             )
             return
-        hint = " (the kernel sends this signal when memory runs out)" if death.signal == 9 else ""
+        cause = ""
+        if for_memory:
+            cause = ": out of memory, the kernel chose to kill it. Use fewer workers or less memory"
         self.errors[walker] = WorkerDied(
-            f"the process that ran the segment of walker {walker} died with {death.end}{hint}, "
-            f"attempt {attempts} of {self._options.max_retries + 1}",
+            f"the process that ran the segment of walker {walker} died with {death.end}, "
+            f"attempt {attempts} of {self._options.max_retries + 1}{cause}",
             walker=walker,
             attempts=attempts,
             exitcode=death.exitcode,
             signal=death.signal,
+            out_of_memory=for_memory,
         )
 
     # --- end ---------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
 
+from ringwalk._core import headroom
 from ringwalk.errors import ClosedError, ConfigError, HeapFullError
 from ringwalk.memory.header import Header
 from ringwalk.memory.owner import Owner
@@ -44,6 +45,8 @@ _MAP_OPTIONS: dict[str, Any] = {}
 if sys.version_info >= (3, 13):
     _SHARED_MEMORY_OPTIONS["track"] = False
     _MAP_OPTIONS["trackfd"] = False
+# The pages of so much memory take longer to make than asking how much there is.
+_CHECK_FROM = 16 << 20
 
 
 class Segment:
@@ -174,6 +177,9 @@ def _give_up(fd: int, unlink: Path | None, owner_pid: int) -> None:
 
 
 def _allocate(fd: int, size: int) -> None:
+    # A memory cgroup that is full does not refuse: the kernel kills somebody.
+    if size >= _CHECK_FROM and size > headroom.available()[0]:
+        headroom.refuse(size)
     try:
         os.posix_fallocate(fd, 0, size)
     except (OSError, OverflowError) as error:

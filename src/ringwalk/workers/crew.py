@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ringwalk._core import headroom
 from ringwalk.errors import WorkerInitError
 from ringwalk.workers.job import Job
 
@@ -59,6 +60,25 @@ class EarlyDeaths:
                 f"{who} died {count} times before it could take a task, last with {death.end}; "
                 "run worker_init by itself to see why"
             )
+
+
+class MemoryKills:
+    """Tells workers that the kernel killed for want of memory from those killed by others.
+
+    By the kernel's count of such kills in this process's memory cgroup, or on the machine where
+    there is none. Each kill explains one death; one of a process that is none of ours, in the same
+    cgroup, can pass for one of a worker that somebody kills later.
+    """
+
+    def __init__(self) -> None:
+        self._explained = headroom.kills()
+
+    def explain_one(self) -> bool:
+        """Whether a worker that was sent SIGKILL died of this; the kernel counts, then kills."""
+        if headroom.kills() <= self._explained:
+            return False
+        self._explained += 1
+        return True
 
 
 class Crew(Protocol):

@@ -11,7 +11,7 @@ from ringwalk.config import usable_cpus
 from ringwalk.memory import WalkerBlock
 from ringwalk.memory.codec import dumps_in_band
 from ringwalk.workers.bootstrap import deferred_signals
-from ringwalk.workers.crew import Crew, Death
+from ringwalk.workers.crew import Crew, Death, MemoryKills
 from ringwalk.workers.job import Renewed
 from ringwalk.workers.lanes import LaneCrew
 from ringwalk.workers.launch import StartMethod
@@ -30,6 +30,7 @@ class Pool:
     Attributes:
         epoch: number of the last wave that ran; tags every hint, claim and result.
         pid: the process that may use it. A forked child has the object, but not the pool.
+        memory_kills: tells deaths for want of memory from others.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class Pool:
         self.pid = os.getpid()
         self.epoch = 0
         self.closed = False
+        self.memory_kills = MemoryKills()
         self._blocks: dict[int, weakref.ref[WalkerBlock]] = {}
         self._next_block = 0
         self.renewed: Renewed | None = None
