@@ -28,6 +28,11 @@ def _pages(length: int) -> int:
     return -(-length // PAGESIZE) * PAGESIZE
 
 
+def _limit(kind: int) -> int:
+    soft, _ = resource.getrlimit(kind)
+    return _MOST_ADDRESS_SPACE * 4 if soft == resource.RLIM_INFINITY else soft
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Offsets in the arena: ring, board, then one heap for the parent and one a worker."""
@@ -37,15 +42,21 @@ class Plan:
 
     @classmethod
     def for_workers(cls, workers: int) -> Plan:
-        """Give each heap the machine's memory, or its share of a limited address space."""
+        """Give each heap the machine's memory, or its share of a limited address space or file."""
         memory = os.sysconf("SC_PHYS_PAGES") * PAGESIZE
-        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
-        space = _MOST_ADDRESS_SPACE if limit == resource.RLIM_INFINITY else limit // 4
+        most = {
+            "ulimit -v": _limit(resource.RLIMIT_AS) // 4,
+            "ulimit -f": _limit(resource.RLIMIT_FSIZE),
+            "": _MOST_ADDRESS_SPACE,
+        }
+        least = min(most, key=most.__getitem__)
+        space = most[least] - cls(workers, 0).heap(0)
         data = min(memory, space // (workers + 1) - heap_bytes(0)) // PAGESIZE * PAGESIZE
         if data < _LEAST_HEAP:
             raise ConfigError(
-                f"{workers} workers need at least {_LEAST_HEAP >> 20} MiB of address space each "
-                f"and the limit (ulimit -v) is {limit >> 20} MiB: raise it or use fewer workers"
+                f"{workers} workers and this process need {_LEAST_HEAP >> 20} MiB each of what "
+                f"they share, and the limit ({least}) leaves {most[least] >> 20} MiB for all: "
+                "raise it or use fewer workers"
             )
         return cls(workers, data)
 
