@@ -168,18 +168,26 @@ class LaneCrew:
 
     def dismiss(self) -> None:
         self._space.board.close()
-        try:
-            for slot, lane in list(self._lanes.items()):
-                ended = select.poll()
-                ended.register(lane.pidfd, select.POLLIN)
-                if not ended.poll(_LEAVE_TIMEOUT_S * 1000):
-                    self.kill(slot)
-                self._bury(slot)
-                self._space.forget(slot)
-        finally:
-            held, self._held = self._held, []
-            unhold_all(held)
-            self._job = None
+        with contextlib.ExitStack() as all_of_it:  # whatever one of them raises
+            all_of_it.callback(self._forget_job)
+            for slot in self._lanes:
+                all_of_it.callback(self._see_off, slot)
+
+    def _see_off(self, slot: int) -> None:
+        ended = select.poll()
+        ended.register(self._lanes[slot].pidfd, select.POLLIN)
+        left = False
+        with contextlib.suppress(OSError):  # no memory to wait politely
+            left = bool(ended.poll(_LEAVE_TIMEOUT_S * 1000))
+        if not left:
+            self.kill(slot)
+        self._bury(slot)
+        self._space.forget(slot)
+
+    def _forget_job(self) -> None:
+        held, self._held = self._held, []
+        unhold_all(held)
+        self._job = None
 
     def close(self) -> None:
         for slot in list(self._lanes):

@@ -126,8 +126,10 @@ class Pool:
             if self.closed:
                 return
             self.closed = True
-            if self.pid == os.getpid():
-                self.crew.close()
-            else:
-                self.crew.release()
-            self.space.close()
+            try:
+                if self.pid == os.getpid():
+                    self.crew.close()
+                else:
+                    self.crew.release()
+            finally:
+                self.space.close()
