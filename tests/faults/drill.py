@@ -1,12 +1,17 @@
-"""Run one scenario again and again, each time with another call failing: drill.py LIBRARY ...
+"""Run one scenario again and again, each time with another shortage: drill.py SCENARIO POINT...
 
-    drill.py LIBRARY SCENARIO WHERE LASTING [FUNCTION ERROR]...
+A point is what runs short:
 
-A program of its own, started with the injector (injector.c) in LD_PRELOAD. For each function it
-forks a fresh process a call index, from 0 until the scenario ends before that call. Such a process
-runs the scenario; if that raises, it ends the injection and proves that the mapper is usable, or
-closes cleanly and starts again; and that no child, descriptor or shared memory is left. Prints a
-line of JSON a run: function, index, outcome, and what is wrong with it (nothing).
+    FUNCTION:ERROR:once|lasting:parent|descendants
+        call k of a function fails, or all from there on; needs the injector (injector.c) in
+        LD_PRELOAD and, by its path, in INJECTOR
+    LIMIT:STEP
+        a soft resource limit of what is in use now and k steps
+
+For each point it forks a fresh process for each k, from 0 until the scenario does not meet the
+shortage. Such a process runs the scenario; if that raises, it ends the shortage and proves that the
+mapper is usable, or closes cleanly and starts again; and that no child, descriptor or shared memory
+is left. Prints a line of JSON a run: point, k, outcome, and what is wrong with it (nothing).
 """
 
 from __future__ import annotations
@@ -18,9 +23,9 @@ import gc
 import json
 import mmap
 import os
+import resource
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from itertools import count
@@ -32,7 +37,7 @@ import numpy as np
 
 from ringwalk import ClosedError, Mapper, RingwalkError, TaskMapper, WalkerBlock, WorkerMapper
 
-HANGS_AFTER_S = 60
+HANGS_AFTER_S = 100
 WALKERS = 6
 
 
@@ -78,13 +83,13 @@ class MapperScenario:
         use(self.mapper, dies=True)
         self.mapper.cleanup()
 
-    def go_on(self) -> str:
-        """Prove that the mapper is usable again; how."""
+    def go_on(self, closes: type[Exception]) -> str:
+        """Prove that the mapper is usable again; how. ``closes``: what may make a restart due."""
         try:
             use(self.mapper)
             use_block(self.mapper)
             return "usable"
-        except ClosedError:
+        except closes:
             self.mapper.cleanup()
             self.mapper.init()
             use(self.mapper)
@@ -106,7 +111,7 @@ class BlockScenario:
             with block.take([0, 0, 1]) as copies:
                 assert copies["x"].sum() == 3
 
-    def go_on(self) -> str:
+    def go_on(self, closes: type[Exception]) -> str:
         self.run()
         return "usable"
 
@@ -127,43 +132,99 @@ def left() -> tuple[set[str], set[str], list[str]]:
     return children, descriptors, [n for n in os.listdir("/dev/shm") if n.startswith(ours)]
 
 
-def rehearse(make: Callable[[], Any], inject: Any, order: tuple[Any, ...]) -> dict[str, Any]:
-    """One run with one injection, in a process of its own."""
+class FailingCalls:
+    """Call k of a function fails."""
+
+    closes = ClosedError
+
+    def __init__(self, function: str, error: str, how: str, where: str) -> None:
+        self._library = ctypes.CDLL(os.environ["INJECTOR"])
+        self._function = function.encode()
+        self._error = getattr(errno, error)
+        self._lasting = ["once", "lasting"].index(how)
+        self._where = ["parent", "descendants"].index(where)
+
+    def begin(self, k: int) -> None:
+        order = self._error, ctypes.c_long(k), self._lasting, self._where
+        self._library.inject_arm(self._function, *order)
+
+    def end(self) -> bool:
+        """Whether there was a shortage, as far as one knows."""
+        return bool(self._library.inject_disarm())
+
+
+class Limit:
+    """A resource limit that leaves k steps more than what is used before the scenario."""
+
+    closes = RingwalkError  # persistent workers keep the limit that they were forked under
+    UNPRIVILEGED = 54321  # a user with no process yet: root has no limit of processes
+
+    def __init__(self, name: str, step: str) -> None:
+        self._kind: int = getattr(resource, name)
+        self._step = int(step)
+
+    def begin(self, k: int) -> None:
+        self._before, most = resource.getrlimit(self._kind)
+        used = 0
+        if self._kind == resource.RLIMIT_NPROC:
+            os.setuid(self.UNPRIVILEGED)
+        elif self._kind == resource.RLIMIT_NOFILE:
+            used = len(os.listdir("/proc/self/fd"))
+        elif self._kind == resource.RLIMIT_AS:
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * mmap.PAGESIZE
+        resource.setrlimit(self._kind, (used + k * self._step, most))
+
+    def end(self) -> bool:
+        _, most = resource.getrlimit(self._kind)
+        resource.setrlimit(self._kind, (self._before, most))
+        return False
+
+
+Shortage = FailingCalls | Limit
+
+
+def shortage_of(point: str) -> Shortage:
+    parts = point.split(":")
+    return Limit(*parts) if point.startswith("RLIMIT") else FailingCalls(*parts)
+
+
+def rehearse(make: Callable[[], Any], shortage: Shortage, k: int) -> dict[str, Any]:
+    """One run, in a process of its own."""
     before = left()
     scenario = make()
-    outcome, broken = "completed", ""
-    inject.inject_arm(*order)
+    broken = ""
+    shortage.begin(k)
     try:
         scenario.run()
     except (OSError, MemoryError, RingwalkError) as error:
         outcome = type(error).__name__
         told = "".join(traceback.format_exception(error))
-        failed = inject.inject_disarm()
+        shortage.end()
         try:
-            outcome += f", {scenario.go_on()}"
+            outcome += f", {scenario.go_on(shortage.closes)}"
         except BaseException:
             broken = f"not usable: {traceback.format_exc()} after {told}"
+        met = True
     except BaseException as error:
-        failed = inject.inject_disarm()
-        outcome, broken = type(error).__name__, traceback.format_exc()
+        shortage.end()
+        met, outcome, broken = True, type(error).__name__, traceback.format_exc()
     else:
-        failed = inject.inject_disarm()
+        met, outcome = shortage.end(), "completed"
     del scenario
     after = left()
     if not broken and after != before:
         broken = f"left behind: {before} became {after}"
-    return {"failed": failed, "outcome": outcome, "broken": broken}
+    return {"met": met, "outcome": outcome, "broken": broken}
 
 
-def watched(make: Callable[[], Any], inject: Any, order: tuple[Any, ...]) -> dict[str, Any]:
+def watched(make: Callable[[], Any], shortage: Shortage, k: int) -> dict[str, Any]:
     """Fork, rehearse there, and take note of how that process ended."""
     ours, theirs = os.pipe()
-    began = time.monotonic()
     pid = os.fork()
     if pid == 0:
         os.close(ours)
         faulthandler.dump_traceback_later(HANGS_AFTER_S, exit=True)
-        os.write(theirs, json.dumps(rehearse(make, inject, order)).encode())
+        os.write(theirs, json.dumps(rehearse(make, shortage, k)).encode())
         os._exit(0)
     os.close(theirs)
     said = b""
@@ -171,34 +232,21 @@ def watched(make: Callable[[], Any], inject: Any, order: tuple[Any, ...]) -> dic
         said += chunk
     os.close(ours)
     _, status = os.waitpid(pid, 0)
-    result = json.loads(said) if said else {"failed": 1, "outcome": "none", "broken": "no report"}
+    result = json.loads(said) if said else {"met": True, "outcome": "none", "broken": "no report"}
     if status:
         result["broken"] += f" ended with status {status:#x}"
-    result["seconds"] = round(time.monotonic() - began, 3)
     return result
 
 
 def main() -> None:
-    library, name, where, lasting, *points = sys.argv[1:]
-    inject = ctypes.CDLL(library)
-    number = ctypes.c_int
-    inject.inject_arm.argtypes = [ctypes.c_char_p, number, ctypes.c_long, number, number]
-    inject.inject_disarm.restype = ctypes.c_long
+    name, *points = sys.argv[1:]
     resource_tracker.ensure_running()
-    make = SCENARIOS[name]
     for point in points:
-        function, error = point.split(":")
+        shortage = shortage_of(point)
         for k in count():
-            order = (
-                function.encode(),
-                getattr(errno, error),
-                k,
-                int(lasting),
-                ["parent", "descendants"].index(where),
-            )
-            result = watched(make, inject, order)
-            print(json.dumps({"function": function, "error": error, "k": k, **result}), flush=True)
-            if result["failed"] == 0:
+            result = watched(SCENARIOS[name], shortage, k)
+            print(json.dumps({"point": point, "k": k, **result}), flush=True)
+            if not result["met"]:
                 break
 
 
