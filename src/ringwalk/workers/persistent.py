@@ -265,7 +265,6 @@ class PersistentCrew:
         """The template died: the kernel kills its workers, and the next ``fill`` makes another."""
         assert self._template is not None
         death = Death(-1, None, signal.SIGKILL, was_ready=self._template.worked)
-        self._early_deaths.note("the template process", death)
         with contextlib.suppress(OSError):  # no room for a descriptor: the leash tells as well
             while (message := receive(self._template.control, wait=False)) is not None:
                 if message.kind == Kind.SPAWNED and message.fd is not None:
@@ -288,6 +287,8 @@ class PersistentCrew:
             self._ready.discard(slot)
             deaths.append(Death(slot, None, signal.SIGKILL, was_ready=False))
         self._starting = set()
+        # Last: what it raises must not keep the next map from starting another template.
+        self._early_deaths.note("the template process", death)
         return deaths
 
     def _forget_template(self) -> None:
