@@ -76,8 +76,8 @@ static enum verdict check_notifier(bool finished) {
 }
 
 const struct step_case eventcount_cases[] = {
-    {"eventcount.cancel", make, prepare_and_cancel, check_waiter, NULL, false},
-    {"eventcount.wait", make, prepare_and_wait, check_waiter, NULL, false},
-    {"eventcount.notify", make_with_sleeper, publish_and_notify, check_notifier, NULL, false},
+    {"eventcount.cancel", make, prepare_and_cancel, check_waiter},
+    {"eventcount.wait", make, prepare_and_wait, check_waiter},
+    {"eventcount.notify", make_with_sleeper, publish_and_notify, check_notifier},
     {0},
 };

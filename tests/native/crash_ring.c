@@ -95,9 +95,9 @@ static enum verdict check_pop_empty(bool finished) {
 }
 
 const struct step_case ring_cases[] = {
-    {"ring.push", one_in_ring, push_three, check_push, NULL, false},
-    {"ring.push_full", full_ring, push_three, check_push_full, NULL, false},
-    {"ring.pop", three_in_ring, pop_one, check_pop, NULL, false},
-    {"ring.pop_empty", world_make, pop_one, check_pop_empty, NULL, false},
+    {"ring.push", one_in_ring, push_three, check_push},
+    {"ring.push_full", full_ring, push_three, check_push_full},
+    {"ring.pop", three_in_ring, pop_one, check_pop},
+    {"ring.pop_empty", world_make, pop_one, check_pop_empty},
     {0},
 };

@@ -1,4 +1,4 @@
-/* Kill (or hold up) a process at every instruction of every operation on shared memory.
+/* Kill a process at every instruction of every operation on shared memory.
  *
  * usage: crash_step group ...; prints one line of counts a case, exits 0 if no promise of the
  * headers in ext/csrc was broken, 77 if ptrace is not permitted. See step.h.
@@ -11,15 +11,14 @@
 #include "step.h"
 
 extern const struct step_case ring_cases[], eventcount_cases[], board_cases[], heap_cases[],
-    preempt_cases[], handover_cases[], teeth_cases[];
+    teeth_cases[];
 
 static const struct {
     const char *name;
     const struct step_case *cases; /* the last has no name */
 } groups[] = {
-    {"ring", ring_cases},   {"eventcount", eventcount_cases}, {"board", board_cases},
-    {"heap", heap_cases},   {"preempt", preempt_cases},       {"handover", handover_cases},
-    {"teeth", teeth_cases},
+    {"ring", ring_cases}, {"eventcount", eventcount_cases}, {"board", board_cases},
+    {"heap", heap_cases}, {"teeth", teeth_cases},
 };
 
 static bool wanted(const char *name, int argc, char **argv) {

@@ -98,7 +98,7 @@ static void poke(pid_t pid, uint64_t pc, long word) {
 
 /* Let the victim go on until its next stop; false when it has ended. */
 static bool resume(pid_t pid, int request) {
-    int status;
+    int status = 0;
     if (ptrace(request, pid, NULL, NULL) != 0 || waitpid(pid, &status, 0) != pid)
         die("ptrace resume");
     if (WIFSTOPPED(status) && WSTOPSIG(status) != SIGTRAP) {
@@ -150,23 +150,6 @@ static bool in_futex(pid_t pid) {
     return found && strncmp(text, "running", 7) != 0;
 }
 
-/* One instruction; false when the victim went to sleep in it. */
-static bool step_or_sleep(pid_t pid) {
-    if (ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) != 0)
-        die("ptrace step");
-    for (;;) {
-        int status;
-        pid_t stopped = waitpid(pid, &status, WNOHANG);
-        if (stopped == pid && WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP)
-            return true;
-        if (stopped != 0)
-            die("step");
-        if (in_futex(pid))
-            return false;
-        sched_yield();
-    }
-}
-
 static void kill_and_reap(pid_t pid) {
     int status;
     kill(pid, SIGKILL);
@@ -174,51 +157,26 @@ static void kill_and_reap(pid_t pid) {
         die("waitpid");
 }
 
-/* Run to the end, whether it sleeps or is stopped now; it ends by itself. */
-static void run_out(pid_t pid, bool asleep) {
-    int status;
-    if (!asleep && ptrace(PTRACE_CONT, pid, NULL, NULL) != 0)
-        die("ptrace cont");
-    if (waitpid(pid, &status, 0) != pid)
-        die("waitpid");
-    if (WIFSTOPPED(status) && WSTOPSIG(status) == SIGTRAP) { /* the step that slept */
-        run_out(pid, false);
-        return;
-    }
-    if (!WIFEXITED(status) || WEXITSTATUS(status) != 0)
-        die("the victim did not end by itself");
-}
-
-static void stop_or_run_out(const struct step_case *one, pid_t pid, bool asleep) {
-    if (one->meddle == NULL) {
-        kill_and_reap(pid);
-        return;
-    }
-    one->meddle();
-    run_out(pid, asleep);
-}
-
 /* --- all of them --------------------------------------------------------------------------- */
 
 static uint64_t addresses[MOST_INSTRUCTIONS];
 
-/* Single-step one victim to its end (or sleep); returns how many instructions act took. */
+/* Single-step one victim to its end; returns how many instructions act took. */
 static unsigned record(const struct step_case *one, enum verdict *verdict) {
     unsigned count = 0;
-    bool awake = true;
     pid_t pid = start(one);
     while (!step_control->begun)
         resume(pid, PTRACE_SINGLESTEP);
-    while (awake && !step_control->ended) {
+    while (!step_control->ended) {
         if (count == MOST_INSTRUCTIONS) {
             fprintf(stderr, "%s takes more than %d instructions\n", one->name, count);
             exit(1);
         }
         addresses[count++] = pc_of(pid);
-        awake = one->sleeps ? step_or_sleep(pid) : resume(pid, PTRACE_SINGLESTEP);
+        resume(pid, PTRACE_SINGLESTEP);
     }
     now.k = count;
-    stop_or_run_out(one, pid, !awake);
+    kill_and_reap(pid);
     *verdict = one->check(true);
     return count;
 }
@@ -264,8 +222,8 @@ bool step_through(const struct step_case *one) {
         now.k = k;
         pid_t pid = run_to(one, k);
         visited += !step_control->ended;
-        stop_or_run_out(one, pid, false);
-        verdicts[one->check(one->meddle != NULL)]++;
+        kill_and_reap(pid);
+        verdicts[one->check(false)]++;
     }
     alarm(0);
     printf("%s instructions=%u visited=%u wedged=%u torn=%u lost=%u\n", one->name, count, visited,

@@ -1,16 +1,12 @@
-/* Stop a process after exactly k instructions of an operation, for every k.
+/* Kill a process after exactly k instructions of an operation, for every k.
  *
  * A case's setup makes a fresh world in shared memory. A forked victim runs act under ptrace. In
  * a first pass every instruction is single-stepped and its address noted; then, for each k, a
  * new victim in a new world runs to the k-th address (a breakpoint, counted as often as that
- * address comes before k) and either
- *
- *   meddle == NULL   is killed there by SIGKILL, or
- *   meddle != NULL   stands still while meddle runs in the stepper, then runs on to the end.
- *
- * Then check, in the stepper, does what survivors would do and says what it found. A system call
- * is one instruction. The count is exact because nothing in a case depends on time or chance:
- * the clock is replaced (step.c) and the program is linked with -z now.
+ * address comes before k) and is killed there by SIGKILL. Then check, in the stepper, does what
+ * survivors would do and says what it found. A system call is one instruction. The count is exact
+ * because nothing in a case depends on time or chance: the clock is replaced (step.c) and the
+ * program is linked with -z now.
  */
 #ifndef STEP_H
 #define STEP_H
@@ -30,8 +26,6 @@ struct step_case {
     void (*setup)(void);
     void (*act)(void);
     enum verdict (*check)(bool finished); /* finished: act returned before the kill */
-    void (*meddle)(void);
-    bool sleeps; /* act may sleep on a futex until meddle wakes it */
 };
 
 /* Written by the victim, read by the stepper: in shared memory. */
