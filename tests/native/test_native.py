@@ -1,4 +1,4 @@
-"""The C core under threads, plain and under the sanitizers.
+"""The C core under threads, plain, under the sanitizers, and as aarch64 code in an emulator.
 
 Each ``<concept>_validate.c`` lets threads stand in for processes, checks that concept's promises
 and prints what it counted; ``scribble_validate.c`` has one thread and a careless neighbour.
@@ -8,6 +8,7 @@ Suppressions: none.
 from __future__ import annotations
 
 import platform
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -30,13 +31,21 @@ COUNTED = {
     "heap": "results=12000 received=12000 torn=0 held=0 reused=1",
     "scribble": "mutations=8000 outside=0 refused=1",
 }
+CROSS, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
 # Scribbling has one thread: ThreadSanitizer has nothing to see there.
 RUNS = [
-    pytest.param(build, concept, id=f"{concept}-{build}")
-    for build in BUILDS
+    pytest.param(flags, concept, id=f"{concept}-{flags}")
+    for flags in BUILDS
     for concept in COUNTED
-    if (build, concept) != ("tsan", "scribble")
+    if (flags, concept) != ("tsan", "scribble")
 ]
+
+
+def build(compiler: str, flags: list[str], concept: str, folder: Path) -> Path:
+    program = folder / concept
+    sources = [NATIVE / f"{concept}_validate.c", *sorted(CORE.glob("*.c"))]
+    subprocess.run([compiler, *FLAGS, *flags, *sources, "-o", program], check=True)
+    return program
 
 
 def run(program: Path) -> subprocess.CompletedProcess[str]:
@@ -48,12 +57,25 @@ def run(program: Path) -> subprocess.CompletedProcess[str]:
     return done
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("build", "concept"), RUNS)
-def test_promises_hold_under_threads(build: str, concept: str, tmp_path: Path) -> None:
-    program = tmp_path / concept
-    sources = [NATIVE / f"{concept}_validate.c", *sorted(CORE.glob("*.c"))]
-    subprocess.run(["gcc", *FLAGS, *BUILDS[build], *sources, "-o", program], check=True)
-    done = run(program)
+def check(concept: str, done: subprocess.CompletedProcess[str]) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == f"{concept} {COUNTED[concept]}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("flags", "concept"), RUNS)
+def test_promises_hold_under_threads(flags: str, concept: str, tmp_path: Path) -> None:
+    check(concept, run(build("gcc", BUILDS[flags], concept, tmp_path)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("concept", sorted(COUNTED.keys() - {"scribble"}))
+def test_promises_hold_in_aarch64_code(concept: str, tmp_path: Path) -> None:
+    if platform.machine() == "aarch64":
+        pytest.skip("this machine runs aarch64 code in all other tests")
+    for tool in (CROSS, EMULATOR):
+        if shutil.which(tool) is None:
+            pytest.skip(f"{tool} is not installed; on Debian, .ci/packages as root does it")
+    program = build(CROSS, ["-static"], concept, tmp_path)
+    emulated = [EMULATOR, program]
+    check(concept, subprocess.run(emulated, capture_output=True, text=True, check=False))
