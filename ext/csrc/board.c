@@ -136,7 +136,7 @@ static void wake_if_target(struct rw_board *board) {
 static int claim(struct rw_board *board, uint64_t number, uint32_t worker, uint32_t *task) {
     uint32_t index = (uint32_t)number;
     if (index >= board->capacity)
-        return RW_CORRUPT;
+        return RW_STALE; /* somebody scribbled on the ring; what it hid is pushed again */
     rw_a64 *state = &board->tasks[index].state;
     uint64_t word = rw_load_acquire(state);
     /* A hint may be old: of an aborted map, or of a task that was pushed twice. */

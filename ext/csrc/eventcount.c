@@ -30,3 +30,8 @@ void rw_eventcount_notify(struct rw_eventcount *ec, uint32_t count) {
     if (rw_load32_seq_cst(&ec->waiters) != 0)
         rw_futex_wake(&ec->seq, count > INT_MAX ? INT_MAX : (int)count);
 }
+
+void rw_eventcount_wake_all(struct rw_eventcount *ec) {
+    rw_add32_seq_cst(&ec->seq, 1);
+    rw_futex_wake(&ec->seq, INT_MAX);
+}

@@ -23,6 +23,10 @@ void rw_eventcount_cancel(struct rw_eventcount *ec);
 /* Sleep until a notify after prepare, or deadline_ns (see rw_futex_wait). Ends the intention. */
 int rw_eventcount_wait(struct rw_eventcount *ec, uint32_t key, int64_t deadline_ns);
 
+/* Wake all waiters, also those that waiters does not count: for when it may have been written over.
+ */
+void rw_eventcount_wake_all(struct rw_eventcount *ec);
+
 /* Wake at most count waiters. pre: the work was published before this call. */
 void rw_eventcount_notify(struct rw_eventcount *ec, uint32_t count);
 

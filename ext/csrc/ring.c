@@ -55,6 +55,12 @@ int rw_ring_pop(struct rw_ring *ring, uint64_t *number) {
     }
 }
 
+int rw_ring_check(const struct rw_ring *ring) {
+    uint64_t head = rw_load_acquire(&ring->words->head); /* first: it never passes tail */
+    uint64_t used = rw_load_relaxed(&ring->words->tail) - head;
+    return used > ring->capacity ? RW_CORRUPT : RW_OK;
+}
+
 uint64_t rw_ring_length(const struct rw_ring *ring) {
     uint64_t head = rw_load_acquire(&ring->words->head);
     uint64_t used = rw_load_acquire(&ring->words->tail) - head;

@@ -36,6 +36,9 @@ int rw_ring_push(struct rw_ring *ring, const uint64_t *numbers, uint64_t count, 
  * another's success. */
 int rw_ring_pop(struct rw_ring *ring, uint64_t *number);
 
+/* RW_CORRUPT if the words hold what no correct process writes. Producer only. */
+int rw_ring_check(const struct rw_ring *ring);
+
 /* Numbers in the ring, as of some instant during the call. */
 uint64_t rw_ring_length(const struct rw_ring *ring);
 

@@ -283,8 +283,20 @@ def test_slots_tell_of_their_workers(make_pool: MakePool) -> None:
     assert (board.phase(0), board.phase(1)) == (0, states.SLOT_READY)
 
 
-def test_a_hint_beyond_the_board_is_an_error(make_pool: MakePool) -> None:
+def test_a_hint_beyond_the_board_is_dropped(make_pool: MakePool) -> None:
     pool = make_pool()
     pool.ring.push([EPOCH << 32 | CAPACITY])
+    pool.board.close()
+    assert pool.worker().take() == -1
+    assert len(pool.ring) == 0
+
+
+def test_an_audit_finds_what_no_process_writes(make_pool: MakePool) -> None:
+    pool = make_pool()
+    pool.start(1)
+    assert pool.board.audit(EPOCH, 1, bytearray(1)) == []
     with pytest.raises(Exception, match="no correct process writes"):
-        pool.worker().take()
+        pool.board.audit(EPOCH + 1, 1, bytearray(1))
+    pool.board.close()
+    with pytest.raises(Exception, match="no correct process writes"):
+        pool.board.audit(EPOCH, 1, bytearray(1))

@@ -12,7 +12,7 @@
 #include "status.h"
 #include "validate.h"
 
-enum { MUTATIONS = 8000, BETWEEN_RESETS = 16, PAGE = 4096, RING = 16, SLOTS = 2, TASKS = 16 };
+enum { BETWEEN_RESETS = 16, PAGE = 4096, RING = 16, SLOTS = 2, TASKS = 16 };
 enum { BOARD_AT = PAGE, HEAP_AT = 2 * PAGE, DATA = 1 << 20, HOLDERS = 3, BLOCKS = 8 };
 
 static struct rw_arena arena;
@@ -124,13 +124,14 @@ static void look_through(void) {
     rw_heap_refresh(&heap);
 }
 
-int main(void) {
-    validate_watchdog();
+int main(int argc, char **argv) {
+    validate_need(argc == 2, "usage: scribble MUTATIONS");
+    long mutations = atol(argv[1]);
     validate_need(rw_arena_create(&arena, HEAP_AT + rw_heap_bytes(DATA)) == RW_OK, "arena");
     rw_ring_bind(&ring, arena.base, RING);
     rw_board_bind(&board, arena.base + BOARD_AT, SLOTS, TASKS, -1);
     validate_need(rw_heap_bind(&heap, &arena, HEAP_AT, DATA) == RW_OK, "heap");
-    for (int i = 0; i < MUTATIONS; i++) {
+    for (long i = 0; i < mutations; i++) {
         if (i % BETWEEN_RESETS == 0)
             reset();
         scribble();
@@ -142,6 +143,6 @@ int main(void) {
     }
     rw_heap_disown(&heap);
     rw_arena_close(&arena);
-    printf("scribble mutations=%d outside=%lu refused=%d\n", MUTATIONS, outside, refused > 0);
+    printf("scribble mutations=%ld outside=%lu refused=%d\n", mutations, outside, refused > 0);
     return outside > 0;
 }

@@ -1,7 +1,7 @@
 """The C core under threads, plain, under the sanitizers, and as aarch64 code in an emulator.
 
 Each ``<concept>_validate.c`` lets threads stand in for processes, checks that concept's promises
-and prints what it counted; ``scribble_validate.c`` has one thread and a careless neighbour.
+and prints what it counted.
 Suppressions: none.
 """
 
@@ -29,15 +29,10 @@ COUNTED = {
     "eventcount": "tokens=14000 taken=14000 slept=1 waiters=0",
     "board": "tasks=96000 ended=96000 twice=0 torn=0 slept=1",
     "heap": "results=12000 received=12000 torn=0 held=0 reused=1",
-    "scribble": "mutations=8000 outside=0 refused=1",
 }
 CROSS, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
-# Scribbling has one thread: ThreadSanitizer has nothing to see there.
 RUNS = [
-    pytest.param(flags, concept, id=f"{concept}-{flags}")
-    for flags in BUILDS
-    for concept in COUNTED
-    if (flags, concept) != ("tsan", "scribble")
+    pytest.param(flags, concept, id=f"{concept}-{flags}") for flags in BUILDS for concept in COUNTED
 ]
 
 
@@ -69,7 +64,7 @@ def test_promises_hold_under_threads(flags: str, concept: str, tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("concept", sorted(COUNTED.keys() - {"scribble"}))
+@pytest.mark.parametrize("concept", COUNTED)
 def test_promises_hold_in_aarch64_code(concept: str, tmp_path: Path) -> None:
     if platform.machine() == "aarch64":
         pytest.skip("this machine runs aarch64 code in all other tests")

@@ -9,8 +9,8 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from ringwalk._core.arena cimport Arena
-from ringwalk._core.ring cimport Ring, rw_ring, rw_ring_push
-from ringwalk._core.status cimport RW_EMPTY, RW_INTERRUPTED, RW_OK, check
+from ringwalk._core.ring cimport Ring, rw_ring, rw_ring_check, rw_ring_push
+from ringwalk._core.status cimport RW_CORRUPT, RW_EMPTY, RW_INTERRUPTED, RW_OK, check
 
 cdef extern from "Python.h":
     bint PyLong_CheckExact(object)
@@ -21,6 +21,7 @@ cdef extern from "eventcount.h" nogil:
     struct rw_eventcount:
         pass
     void rw_eventcount_notify(rw_eventcount *ec, uint32_t count)
+    void rw_eventcount_wake_all(rw_eventcount *ec)
 
 cdef extern from "board.h" nogil:
     ctypedef uint64_t rw_a64
@@ -305,7 +306,7 @@ cdef class Board:
         each newly finished one that needs decoding ``(task, state, worker, block, length)``.
         """
         cdef uint32_t i, state, remaining = 0
-        cdef uint64_t word
+        cdef uint64_t word, kind, value
         cdef rw_task *t
         if count > self.c.capacity or seen.shape[0] < count or <uint64_t>len(results) < count:
             raise IndexError(f"{count} tasks reach beyond the map")
@@ -323,10 +324,11 @@ cdef class Board:
             seen[i] = 1
             if fresh is not None:
                 fresh.append(i)
-            if state != RW_TASK_DONE or t.result_kind == RW_RESULT_PAYLOAD:
-                rest.append((i, state, RW_WORD_WORKER(word), t.result_value, t.result_length))
-            elif t.result_kind != RW_RESULT_NONE:
-                results[i] = inline_value(t.result_kind, t.result_value)
+            kind, value = t.result_kind, t.result_value
+            if state != RW_TASK_DONE or kind == RW_RESULT_PAYLOAD:
+                rest.append((i, state, RW_WORD_WORKER(word), value, t.result_length))
+            elif kind != RW_RESULT_NONE:
+                results[i] = inline_value(kind, value)
         return remaining, rest
 
     def final(self, tasks):
@@ -354,6 +356,39 @@ cdef class Board:
                 found.append((task, state, None, RW_WORD_WORKER(word), t.result_value,
                               t.result_length))
         return found
+
+    def audit(self, uint32_t epoch, uint32_t count, const uint8_t[::1] seen):
+        """Look for what no correct process writes; RingwalkError if there is any.
+
+        Returns ``(task, worker)`` of each unfinished task that is RUNNING on a worker that says it
+        runs another or none: true for an instant after a claim, else somebody wrote over it.
+        """
+        cdef uint32_t i, state
+        cdef uint64_t word
+        if count > self.c.capacity or seen.shape[0] < count:
+            raise IndexError(f"{count} tasks reach beyond the map")
+        check(rw_ring_check(&self.ring.c))
+        if rw_load32_acquire(&self.c.words.closing):
+            check(RW_CORRUPT)
+        suspects = []
+        for i in range(count):
+            word = rw_load_acquire(&self.c.tasks[i].state)
+            state = RW_WORD_STATE(word)
+            if seen[i]:
+                continue
+            if RW_WORD_EPOCH(word) != epoch or state == RW_TASK_FREE:
+                check(RW_CORRUPT)
+            if state == RW_TASK_RUNNING:
+                if RW_WORD_WORKER(word) >= self.c.slot_count:
+                    check(RW_CORRUPT)
+                if rw_load_relaxed(&self.c.slots[RW_WORD_WORKER(word)].running) != i + 1:
+                    suspects.append((i, RW_WORD_WORKER(word)))
+        return suspects
+
+    def wake_workers(self):
+        """Wake every idle worker, whatever the memory says about how many there are."""
+        with nogil:
+            rw_eventcount_wake_all(&self.c.words.work)
 
     def snapshot(self, uint32_t first, uint32_t count):
         """A copy of the raw records of tasks [first, first + count), 64 bytes each."""
@@ -481,4 +516,4 @@ cdef object inline_value(uint64_t kind, uint64_t value):
     if kind == RW_RESULT_FLOAT:
         memcpy(&real, &value, sizeof(real))
         return real
-    raise RuntimeError(f"a task record holds the unknown result kind {kind}; please report this")
+    check(RW_CORRUPT)

@@ -162,5 +162,6 @@ def segment_times(workers: int, waves: Sequence[Records]) -> SegmentTimes:
         ended = records[records["end_ns"] > 0]
         owners = (ended["state"] >> np.uint64(16) & np.uint64(0xFFFF)).tolist()
         for worker, second in zip(owners, seconds(ended).tolist(), strict=True):
-            times[worker].append(second)
+            if worker in times:  # else a segment wrote over the record
+                times[worker].append(second)
     return times

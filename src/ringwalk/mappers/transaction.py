@@ -99,6 +99,7 @@ class Transaction:
         self._stopping = False
         self._last_finished = 0
         self._moved_ns = now_ns()  # when a task was last seen to run or to finish
+        self._suspects: dict[tuple[int, int], float] = {}  # (task, worker) -> since when
 
     # --- start -------------------------------------------------------------------------------
 
@@ -185,19 +186,22 @@ class Transaction:
                     self._board.awake()
             else:
                 deaths = self._pool.crew.wait(0)
-            done = self._board.done()
+            done, finished = self._board.done(), self.finished
             self._collect()
             for death in deaths:
                 self._mourn(death)
-            self._look_after(len(deaths))
+            self._look_after(len(deaths), idle=self.finished == finished)
         return [self.first + task for task in self._fresh or ()]
 
     def _next_look(self) -> float:
         timeout = self._options.timeout
         return HEARTBEAT_S if timeout is None else min(HEARTBEAT_S, timeout / 4)
 
-    def _look_after(self, deaths: int) -> None:
-        """Kill what overran its time; push again what a dead worker's lost hint had named."""
+    def _look_after(self, deaths: int, *, idle: bool) -> None:
+        """Kill what overran its time; push again what a dead worker's lost hint had named.
+
+        If nothing finished, also see whether a segment wrote over what we wait for.
+        """
         if self._options.timeout is not None:
             self._kill_overdue(self._options.timeout)
         ring = len(self._pool.space.ring)
@@ -205,6 +209,18 @@ class Transaction:
             ready = self._board.ready(self._armed)
             if len(ready) > ring:
                 self._board.push(self._epoch, ready)
+        if self.open and idle:
+            self._audit()
+
+    def _audit(self) -> None:
+        """Raise, or end a worker, where the board says what cannot be; wake those that sleep."""
+        now = time.monotonic()
+        suspects = self._board.audit(self._epoch, self._armed, self._seen)
+        self._suspects = {suspect: self._suspects.get(suspect, now) for suspect in suspects}
+        for (_, worker), since in self._suspects.items():
+            if now - since > 2 * HEARTBEAT_S:
+                self._pool.crew.kill(worker)
+        self._board.wake_workers()
 
     def _kill_overdue(self, timeout: float) -> None:
         now = now_ns()
@@ -336,6 +352,9 @@ class Transaction:
                 if slot not in killed and self._board.claimed_by(slot, self._armed):
                     self._pool.crew.kill(slot)
                     killed.add(slot)
+            if not killed:
+                self._collect()  # the last may have committed since
+                break
             alive = any(self._pool.crew.alive(slot) for slot in killed)
             self._pool.crew.wait(HEARTBEAT_S if alive else 0)
             self._collect()
@@ -349,7 +368,8 @@ class Transaction:
         if self.open:
             raise RingwalkError(
                 f"{self.open} segments could not be ended within {_KILL_TIMEOUT_S:g} s of being "
-                "killed; their processes may hang in a device driver or a network file system"
+                "killed; their processes may hang in a device driver or a network file system, or "
+                "a segment overwrote memory of the pool"
             )
         self.close()
 
