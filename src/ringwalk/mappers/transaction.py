@@ -383,4 +383,5 @@ class Transaction:
 
     def records(self) -> np.ndarray[Any, np.dtype[Any]]:
         """A copy of the task records, dtype ``TASK``."""
-        return np.frombuffer(self._board.snapshot(0, self._armed), TASK)
+        # An array with memory of its own: programs that size objects trip over views.
+        return np.frombuffer(self._board.snapshot(0, self._armed), TASK).copy()

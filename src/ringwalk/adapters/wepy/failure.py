@@ -23,7 +23,8 @@ def as_wepy(process_exception: type[WrapperException]) -> Iterator[None]:
     try:
         yield
     except MapError as error:
-        logger.critical("%s", error)
+        # Not the error itself: a handler may keep the record, and with it the results.
+        logger.critical("%s", str(error))
         raise _translated(error, process_exception) from error
 
 
