@@ -1,4 +1,4 @@
-"""wepy's own mapper tests, unmodified, from the source distribution on PyPI, against our mappers."""
+"""wepy's own mapper tests, unmodified, from its source distribution on PyPI, with our mappers."""
 
 from __future__ import annotations
 
