@@ -18,6 +18,7 @@ from ringwalk._core.arena import Arena
 from ringwalk._core.heap import hold_all, unhold_all
 from ringwalk.workers.bootstrap import fork_watched
 from ringwalk.workers.cuda_guard import check_fork_safe
+from ringwalk.workers.main_module import describe_main, import_main_when_needed, main_hidden
 from ringwalk.workers.openmp import release_openmp_threads
 from ringwalk.workers.plan import Plan, Workspace
 from ringwalk.workers.setup import Setup
@@ -87,7 +88,8 @@ def spawn_template(
     process: BaseProcess = context.Process(
         target=_SpawnedTemplate(setup, space.plan, ends, spin_ns), name="ringwalk-template"
     )
-    process.start()
+    with main_hidden():
+        process.start()
     assert process.pid is not None
     try:
         pidfd = os.pidfd_open(process.pid)
@@ -107,7 +109,8 @@ class _SpawnedTemplate:
     """Carries the template's arguments to a fresh interpreter."""
 
     def __init__(self, setup: Setup, plan: Plan, ends: Ends, spin_ns: int) -> None:
-        self._setup = setup
+        self._pickled_setup = cloudpickle.dumps(setup)
+        self._main = describe_main()
         self._plan = plan
         self._ends = ends
         self._spin_ns = spin_ns
@@ -115,7 +118,8 @@ class _SpawnedTemplate:
     def __getstate__(self) -> dict[str, Any]:
         ends = self._ends
         return {
-            "setup": cloudpickle.dumps(self._setup),
+            "setup": self._pickled_setup,
+            "main": self._main,
             "plan": self._plan,
             "parent_pid": ends.parent_pid,
             "arena": DupFd(ends.arena),
@@ -138,8 +142,10 @@ class _SpawnedTemplate:
         self._plan = state["plan"]
         self._spin_ns = state["spin_ns"]
         self._pickled_setup = state["setup"]
+        self._main = state["main"]
 
     def __call__(self) -> NoReturn:
+        import_main_when_needed(self._main)
         setup: Setup = pickle.loads(self._pickled_setup)
         arena = Arena.attach(self._ends.arena)
         run_template(setup, self._plan, arena, self._ends, self._spin_ns)

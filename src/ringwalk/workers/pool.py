@@ -15,6 +15,7 @@ from ringwalk.workers.crew import Crew, Death, MemoryKills
 from ringwalk.workers.job import Renewed
 from ringwalk.workers.lanes import LaneCrew
 from ringwalk.workers.launch import StartMethod
+from ringwalk.workers.main_module import check_not_importing_main
 from ringwalk.workers.persistent import PersistentCrew
 from ringwalk.workers.plan import Workspace
 from ringwalk.workers.setup import SegmentFunc, Setup
@@ -36,6 +37,7 @@ class Pool:
     def __init__(
         self, setup: Setup, kind: Literal["persistent", "lanes"], start_method: StartMethod
     ) -> None:
+        check_not_importing_main()
         self.setup = setup
         self.pid = os.getpid()
         self.epoch = 0

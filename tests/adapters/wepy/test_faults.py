@@ -1,4 +1,4 @@
-"""Every fault that wepy 1.2 hangs or trips on ends in success after a retry, or in a clear error."""
+"""Every fault that wepy 1.2 trips on ends in success after a retry, or in a clear error."""
 
 from __future__ import annotations
 
