@@ -12,10 +12,8 @@ from typing import Any
 import numpy as np
 import openmm
 import pytest
-from openmm import app, unit
-
-with pytest.warns():  # the simtk package that wepy imports is deprecated
-    import wepy.runners.openmm as runners
+import wepy.runners.openmm as runners
+from openmm import app
 
 import ringwalk.adapters.wepy as ours
 from ringwalk.adapters.wepy.fields import Fields
@@ -80,7 +78,9 @@ def make_walkers(system: openmm.System, count: int = 4) -> list[Any]:
 
 def cycle(mapper: Any, walkers: list[Any], steps: int = 5) -> list[Any]:
     count = len(walkers)
-    return list(mapper.map(walkers, [steps] * count, cycle_idx=[0] * count, walker_idx=range(count)))
+    return list(
+        mapper.map(walkers, [steps] * count, cycle_idx=[0] * count, walker_idx=range(count))
+    )
 
 
 def same(one: Any, other: Any) -> bool:
@@ -149,7 +149,7 @@ def test_a_deep_copy_is_of_its_own(state: openmm.State) -> None:
     original = runners.OpenMMState(ArrayState(Fields.of(state)))
     copied = copy.deepcopy(original)
     copied["positions"][0] = 9.0
-    assert original["positions"][0, 0] == 0.0
+    assert original["positions"][0, 0] != 9.0
 
 
 def test_openmm_takes_it_for_a_state(state: openmm.State) -> None:
@@ -240,7 +240,7 @@ def test_a_kept_context_gives_the_bits_of_a_fresh_one(platform: str) -> None:
 def simulate(simulations: Simulations, system: openmm.System, topology: Any, **changes: Any) -> Any:
     given = {"integrator": make_integrator(), "platform": "Reference", **changes}
     platform = openmm.Platform.getPlatformByName(given["platform"])
-    return simulations(topology, given.get("system", system), given["integrator"], platform)
+    return simulations(topology, system, given["integrator"], platform)
 
 
 def test_when_a_context_is_kept() -> None:
@@ -255,11 +255,13 @@ def test_when_a_context_is_kept() -> None:
     for changes in (
         {"integrator": make_integrator(10.0)},
         {"platform": "CPU"},
-        {"system": copy.copy(system)},
     ):
         assert simulate(simulations, system, topology) is not simulate(
             simulations, system, topology, **changes
         )
+    made = simulations.made
+    simulate(simulations, copy.copy(system), topology)
+    assert simulations.made == made + 1
 
 
 def test_what_remembers_is_not_kept() -> None:
@@ -271,7 +273,12 @@ def test_what_remembers_is_not_kept() -> None:
     simulate(simulations, system, topology, integrator=custom)
     simulate(simulations, system, topology, integrator=copy.copy(custom))
     assert simulations.made == 2
-    barostat = make_system()
+    barostat = openmm.System()
+    barostat.addParticle(1.0)
+    free = openmm.NonbondedForce()
+    free.setNonbondedMethod(openmm.NonbondedForce.CutoffPeriodic)
+    free.addParticle(0.0, 0.1, 0.0)
+    barostat.addForce(free)
     barostat.setDefaultPeriodicBoxVectors([9, 0, 0], [0, 9, 0], [0, 0, 9])
     barostat.addForce(openmm.MonteCarloBarostat(1.0, 300.0))
     simulate(simulations, barostat, topology)
@@ -434,7 +441,7 @@ def test_pme_in_the_parent_does_not_hang_the_workers(
     script.write_text(PME)
     answer = subprocess.run(
         [sys.executable, script, kind, platform],
-        capture_output=True, text=True, timeout=100,
+        capture_output=True, text=True, timeout=60,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stderr
     assert "[0.01" in answer.stdout

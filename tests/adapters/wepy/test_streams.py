@@ -60,9 +60,7 @@ def test_a_generator_is_handed_on_where_asked(ringwalk_host: Any, make_walkers: 
     assert run(ringwalk_host.start(draw_from_generator, 2, seed=5), walkers) == expected
 
 
-def test_a_retry_repeats_the_stream(
-    ringwalk_host: Any, make_walkers: Any, tmp_path: Path
-) -> None:
+def test_a_retry_repeats_the_stream(ringwalk_host: Any, make_walkers: Any, tmp_path: Path) -> None:
     mark = tmp_path / "killed"
 
     def die_once(walker: Any) -> tuple[float, float]:
@@ -78,9 +76,7 @@ def test_a_retry_repeats_the_stream(
     assert mark.exists()
 
 
-def test_a_second_run_goes_on_where_the_first_ended(
-    ringwalk_host: Any, make_walkers: Any
-) -> None:
+def test_a_second_run_goes_on_where_the_first_ended(ringwalk_host: Any, make_walkers: Any) -> None:
     walkers = make_walkers(WALKERS)
     expected = run(ringwalk_host.start(draw, 2, seed=5), walkers)
     mapper = ringwalk_host.make(draw, 2, seed=5)
