@@ -116,6 +116,15 @@ void rw_board_reopen(struct rw_board *board) {
     rw_store32_seq_cst(&board->words->closing, 0);
 }
 
+void rw_board_announce_one(struct rw_board *board, const struct rw_ring *ring) {
+    struct rw_eventcount *work = &board->words->work;
+    /* sync: pairs with rw_board_pass_on. Our store of tail comes before the load of head: either
+     * we see that the hints before ours are gone, or whoever took the last sees ours. */
+    rw_add32_seq_cst(&work->seq, 1);
+    if (rw_ring_length(ring) <= 1)
+        rw_eventcount_notify(work, 1);
+}
+
 /* --- worker ------------------------------------------------------------------------------ */
 
 static void wake_parent(struct rw_board *board, uint32_t seen_mode) {
@@ -199,6 +208,14 @@ int rw_board_wait(struct rw_board *board, struct rw_ring *ring, uint32_t worker,
         if (status != RW_OK)
             return status;
     }
+}
+
+void rw_board_pass_on(struct rw_board *board, const struct rw_ring *ring) {
+    struct rw_eventcount *work = &board->words->work;
+    /* sync: pairs with rw_board_announce_one; our swap of head comes before this load of tail. */
+    uint64_t tail = rw_load_seq_cst(&ring->words->tail);
+    if (tail != rw_load_relaxed(&ring->words->head) && rw_load32_seq_cst(&work->waiters) != 0)
+        rw_eventcount_notify(work, 1);
 }
 
 void rw_board_commit(struct rw_board *board, uint32_t task, uint32_t worker, uint32_t state,

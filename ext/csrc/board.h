@@ -66,6 +66,10 @@ void rw_board_awake(struct rw_board *board);
 void rw_board_close(struct rw_board *board);
 void rw_board_reopen(struct rw_board *board);
 
+/* Wake a worker for a single hint that was just pushed, unless one is on its way: while a hint
+ * waits in the ring somebody was woken for it, and passes on what it does not take itself. */
+void rw_board_announce_one(struct rw_board *board, const struct rw_ring *ring);
+
 /* --- worker ------------------------------------------------------------------------------ */
 
 /* Claim the next task that the ring offers. RW_OK, RW_EMPTY, RW_CORRUPT. */
@@ -75,6 +79,9 @@ int rw_board_take(struct rw_board *board, struct rw_ring *ring, uint32_t worker,
  * pool is closing; RW_INTERRUPTED that a signal arrived. */
 int rw_board_wait(struct rw_board *board, struct rw_ring *ring, uint32_t worker, int64_t spin_ns,
                   uint32_t *task);
+
+/* After a claim: wake one more worker if there are hints left and somebody sleeps. */
+void rw_board_pass_on(struct rw_board *board, const struct rw_ring *ring);
 
 /* Publish a result. state: DONE or FAILED. pre: this worker claimed the task. */
 void rw_board_commit(struct rw_board *board, uint32_t task, uint32_t worker, uint32_t state,

@@ -10,6 +10,7 @@ with WorkerMapper(run_segment) as mapper:
 from __future__ import annotations
 
 from ringwalk.errors import (
+    BrokenExecutorError,
     BusyError,
     ClosedError,
     ConfigError,
@@ -20,10 +21,12 @@ from ringwalk.errors import (
     RingwalkError,
     SegmentError,
     SegmentTimeout,
+    TaskDied,
     TransferError,
     WorkerDied,
     WorkerInitError,
 )
+from ringwalk.futures import Executor
 from ringwalk.mappers import Mapper, SerialMapper, TaskMapper, ThreadMapper, WorkerMapper
 from ringwalk.memory import Row, WalkerBlock
 from ringwalk.workers.worker import Worker
@@ -31,10 +34,12 @@ from ringwalk.workers.worker import Worker
 __version__ = "0.1.0.dev0"
 
 __all__ = [
+    "BrokenExecutorError",
     "BusyError",
     "ClosedError",
     "ConfigError",
     "CudaInParentError",
+    "Executor",
     "ForkedError",
     "HeapFullError",
     "MapError",
@@ -44,6 +49,7 @@ __all__ = [
     "SegmentError",
     "SegmentTimeout",
     "SerialMapper",
+    "TaskDied",
     "TaskMapper",
     "ThreadMapper",
     "TransferError",

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from typing import Any
 
 
@@ -119,6 +121,29 @@ class WorkerDied(MapError):
         self.exitcode = exitcode
         self.signal = signal
         self.out_of_memory = out_of_memory
+
+
+class TaskDied(RingwalkError, BrokenProcessPool):
+    """The process that ran a submitted task died, on its last permitted attempt.
+
+    Only this task failed: the executor goes on. Exactly one of ``exitcode`` and ``signal`` is set.
+    """
+
+    def __init__(
+        self, message: str, *, attempts: int, exitcode: int | None, signal: int | None
+    ) -> None:
+        super().__init__(message)
+        self.attempts = attempts
+        self.exitcode = exitcode
+        self.signal = signal
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        keywords = {name: vars(self)[name] for name in ("attempts", "exitcode", "signal")}
+        return partial(TaskDied, **keywords), self.args
+
+
+class BrokenExecutorError(RingwalkError, BrokenProcessPool):
+    """An executor has no workers and can get none, or was ended while the task was open."""
 
 
 def raise_for_status(status: int, errno: int) -> None:

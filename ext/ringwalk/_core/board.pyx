@@ -95,6 +95,8 @@ cdef extern from "board.h" nogil:
     void rw_board_close(rw_board *board)
     void rw_board_reopen(rw_board *board)
     int rw_board_take(rw_board *board, rw_ring *ring, uint32_t worker, uint32_t *task)
+    void rw_board_announce_one(rw_board *board, const rw_ring *ring)
+    void rw_board_pass_on(rw_board *board, const rw_ring *ring)
     int rw_board_wait(rw_board *board, rw_ring *ring, uint32_t worker, int64_t spin_ns,
                       uint32_t *task)
     void rw_board_commit(rw_board *board, uint32_t task, uint32_t worker, uint32_t state,
@@ -219,6 +221,19 @@ cdef class Board:
         finally:
             free(cells)
         return pushed
+
+    def submit(self, uint32_t task, uint32_t epoch, uint64_t offset, uint64_t length):
+        """Arm one task, hint at it and wake a worker if none is on its way.
+
+        False: the ring took no hint; push it later.
+        """
+        cdef uint64_t cell = <uint64_t>epoch << 32 | task, pushed = 0
+        self.task(task)
+        rw_board_arm(&self.c, task, epoch, offset, length)
+        check(rw_ring_push(&self.ring.c, &cell, 1, &pushed))
+        # With the GIL: a thread that lets it go may wait long to have it back.
+        rw_board_announce_one(&self.c, &self.ring.c)
+        return pushed == 1
 
     def cancel(self, uint32_t epoch, uint32_t count):
         return rw_board_cancel(&self.c, epoch, min(count, self.c.capacity))
@@ -430,6 +445,7 @@ cdef class Board:
                     status = rw_board_wait(&self.c, &self.ring.c, self.worker, spin_ns, &task)
             if status == RW_OK:
                 self.taken = task
+                rw_board_pass_on(&self.c, &self.ring.c)
                 return task
             if status == RW_EMPTY:
                 return -1

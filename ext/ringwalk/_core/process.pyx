@@ -1,5 +1,8 @@
 """Fork, adoption, parent-death signal, hardening. See csrc/process.h."""
 
+cimport cython
+from cpython.exc cimport PyErr_CheckSignals
+
 import os
 import signal
 import sys
@@ -25,6 +28,18 @@ cdef extern from "Python.h":
     PyThreadState *PyInterpreterState_ThreadHead(PyInterpreterState *)
     PyThreadState *PyThreadState_Next(PyThreadState *)
     PyThreadState *PyThreadState_Get()
+
+cdef extern from "signal.h" nogil:
+    ctypedef struct sigset_t:
+        pass
+    enum:
+        SIG_BLOCK
+        SIG_SETMASK
+        SIGINT
+        SIGTERM
+    int sigemptyset(sigset_t *set)
+    int sigaddset(sigset_t *set, int signum)
+    int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
 
 cdef extern from "process.h" nogil:
     int rw_process_die_with_parent(int signum, int expected_parent)
@@ -135,3 +150,30 @@ def in_main_interpreter():
 def adopt_orphans():
     """Become the parent of descendants whose own parent ends. The caller has to reap them."""
     check(rw_process_adopt_orphans())
+
+
+@cython.final
+cdef class Undisturbed:
+    """A block that Ctrl-C and SIGTERM of this thread come before or after, not in.
+
+    Unlike ``signal.pthread_sigmask``, which raises for a signal that had come before with the
+    mask already changed and no word of what it was.
+    """
+
+    cdef sigset_t before
+
+    def __enter__(self):
+        cdef sigset_t held
+        sigemptyset(&held)
+        sigaddset(&held, SIGINT)
+        sigaddset(&held, SIGTERM)
+        pthread_sigmask(SIG_BLOCK, &held, &self.before)
+        try:
+            PyErr_CheckSignals()
+        except BaseException:
+            pthread_sigmask(SIG_SETMASK, &self.before, NULL)
+            raise
+
+    def __exit__(self, *exception):
+        pthread_sigmask(SIG_SETMASK, &self.before, NULL)
+        return False

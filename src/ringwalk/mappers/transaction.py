@@ -288,8 +288,11 @@ class Transaction:
         """A worker is dead: settle what it ran, free what it held, start another."""
         self._collect()  # what it committed before it died counts
         for_memory = death.signal == signal.SIGKILL and self._pool.memory_kills.explain_one()
-        for task in self._pool.settle(death, self._armed, self._may_retry):
+        retried, lost = self._pool.settle(death, self._armed, self._may_retry)
+        for task in lost:
             self._record_loss(task, death, for_memory=for_memory)
+        if retried:
+            self._board.push(self._epoch, retried)
         self._collect()
         if not self.open or self._stopping:
             return

@@ -68,20 +68,20 @@ class Pool:
         self.epoch = self.epoch % 0xFFFFFFFF + 1
         return self.epoch
 
-    def settle(self, death: Death, count: int, may_retry: Callable[[int], bool]) -> list[int]:
-        """Hand out again what a dead worker had claimed of the first ``count`` tasks.
+    def settle(
+        self, death: Death, count: int, may_retry: Callable[[int], bool]
+    ) -> tuple[list[int], list[int]]:
+        """Decide on what a dead worker had claimed of the first ``count`` tasks.
 
         Frees what it held; the caller has collected what it committed. Returns the tasks that
-        are given up because ``may_retry`` refused them.
+        are ready again, for the caller to push, and those that ``may_retry`` gave up.
         """
         board = self.space.board
         claimed = board.claimed_by(death.slot, count)
         retried = [task for task in claimed if may_retry(task) and board.retry(task)]
         lost = [task for task in claimed if task not in retried and board.give_up(task)]
         self.space.forget(death.slot)
-        if retried:
-            board.push(self.epoch, retried)
-        return lost
+        return retried, lost
 
     def renew(self, func: SegmentFunc) -> None:
         """Have the next maps run this function, as it is now. Not while a map runs.

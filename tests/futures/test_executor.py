@@ -1,0 +1,309 @@
+"""The executor's contract: results, order, cancelling, waiting, the end."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import gc
+import os
+import select
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ringwalk import ClosedError, ConfigError, Executor, ForkedError
+
+
+def identity(value: Any) -> Any:
+    return value
+
+
+def wait_for(path: Path) -> None:
+    """Block a worker until another process writes to the pipe at path."""
+    with path.open() as gate:
+        gate.read()
+
+
+@pytest.fixture
+def executor() -> Iterator[Executor]:
+    with Executor(2) as executor:
+        yield executor
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    path = tmp_path / "gate"
+    os.mkfifo(path)
+    return path
+
+
+def open_gate(path: Path) -> None:
+    path.write_text("")
+
+
+def test_results_of_many_in_flight(executor: Executor) -> None:
+    futures = [executor.submit(identity, k) for k in range(3000)]
+    assert [future.result() for future in futures] == list(range(3000))
+
+
+def test_more_tasks_than_records(
+    executor: Executor, monkeypatch: pytest.MonkeyPatch, gate: Path
+) -> None:
+    monkeypatch.setattr("ringwalk.futures.stream.RECORDS", 8)
+    first = executor.submit(wait_for, gate)
+    futures = [executor.submit(identity, k) for k in range(100)]
+    assert futures[-1].cancel()
+    open_gate(gate)
+    assert [future.result() for future in futures[:-1]] == list(range(99))
+    assert first.result() is None
+
+
+def test_arrays_travel_both_ways_and_can_be_written(executor: Executor) -> None:
+    array = np.arange(100_000.0)
+    result = executor.submit(lambda a: a + 1, array).result()
+    assert (result == array + 1).all()
+    result += 1
+
+
+def test_closures_and_what_main_would_define(executor: Executor) -> None:
+    factor = 3
+    assert list(executor.map(lambda k: k * factor, range(5))) == [0, 3, 6, 9, 12]
+
+
+@pytest.mark.parametrize("chunksize", [1, 3, 100])
+@pytest.mark.parametrize("buffersize", [None, 1, 4])
+def test_map_keeps_the_order(executor: Executor, chunksize: int, buffersize: int | None) -> None:
+    results = executor.map(pow, range(20), range(20), chunksize=chunksize, buffersize=buffersize)
+    assert list(results) == [k**k for k in range(20)]
+
+
+def test_map_reads_no_further_than_the_buffer(executor: Executor) -> None:
+    taken = []
+
+    def items() -> Iterator[int]:
+        for k in range(100):
+            taken.append(k)
+            yield k
+
+    results = executor.map(identity, items(), buffersize=3)
+    assert len(taken) == 3
+    assert next(results) == 0
+    assert len(taken) == 4
+    assert list(results) == list(range(1, 100))
+
+
+def test_map_raises_when_time_is_up(executor: Executor, gate: Path) -> None:
+    results = executor.map(lambda k: wait_for(gate) if k else 0, [0, 1], timeout=0.2)
+    assert next(results) == 0
+    with pytest.raises(TimeoutError):
+        next(results)
+    open_gate(gate)
+
+
+@pytest.mark.parametrize("arguments", [{"chunksize": 0}, {"buffersize": 0}])
+def test_map_refuses_bad_sizes(executor: Executor, arguments: dict[str, int]) -> None:
+    with pytest.raises(ValueError, match="give 1 or more"):
+        executor.map(identity, [1], **arguments)
+
+
+def test_the_standard_ways_of_waiting(executor: Executor) -> None:
+    futures = [executor.submit(identity, k) for k in range(50)]
+    assert {f.result() for f in concurrent.futures.as_completed(futures)} == set(range(50))
+    more = [executor.submit(identity, k) for k in range(50)]
+    done, pending = concurrent.futures.wait(more)
+    assert (done, pending) == (set(more), set())
+
+
+def test_asyncio_wraps_the_futures(executor: Executor) -> None:
+    async def main() -> list[int]:
+        submitted = [executor.submit(identity, k) for k in range(20)]
+        wrapped = [asyncio.wrap_future(future) for future in submitted]
+        loop = asyncio.get_running_loop()
+        return [*await asyncio.gather(*wrapped), await loop.run_in_executor(executor, abs, -7)]
+
+    assert asyncio.run(main()) == [*range(20), 7]
+
+
+def test_callbacks_come_without_anybody_waiting(executor: Executor) -> None:
+    called = threading.Event()
+    future = executor.submit(identity, 5)
+    future.add_done_callback(lambda done: called.set() if done.result() == 5 else None)
+    assert called.wait(30)
+
+
+def test_threads_wait_for_different_futures(executor: Executor, gate: Path) -> None:
+    slow = executor.submit(wait_for, gate)
+    seen: list[Any] = []
+    threads = [threading.Thread(target=lambda: seen.append(slow.result())) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    assert [executor.submit(identity, k).result() for k in range(50)] == list(range(50))
+    open_gate(gate)
+    for thread in threads:
+        thread.join()
+    assert seen == [None] * 3
+
+
+def test_threads_submit_at_once(executor: Executor) -> None:
+    sums: list[int] = []
+
+    def work(base: int) -> None:
+        futures = [executor.submit(identity, base + k) for k in range(200)]
+        sums.append(sum(future.result() - base for future in futures))
+
+    threads = [threading.Thread(target=work, args=(1000 * k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sums == [sum(range(200))] * 4
+
+
+def test_queued_tasks_can_be_cancelled_and_running_ones_not(gate: Path) -> None:
+    with Executor(1) as executor:
+        running = executor.submit(wait_for, gate)
+        queued = executor.submit(identity, 1)
+        with gate.open("w"):  # opens when the worker has it open, too
+            assert running.running()
+            assert not running.cancel()
+            assert queued.cancel()
+            assert queued.cancelled()
+            assert queued.done()
+        assert running.result() is None
+        with pytest.raises(concurrent.futures.CancelledError):
+            queued.result()
+
+
+def test_result_gives_up_after_its_timeout(executor: Executor, gate: Path) -> None:
+    future = executor.submit(wait_for, gate)
+    with pytest.raises(TimeoutError):
+        future.result(0.05)
+    assert not future.done()
+    open_gate(gate)
+    assert future.result() is None
+
+
+def test_the_initializer_runs_once_in_each_worker(tmp_path: Path) -> None:
+    def initialize(folder: Path) -> None:
+        (folder / str(os.getpid())).touch()
+
+    with Executor(2, initializer=initialize, initargs=(tmp_path,)) as executor:
+        executor.start()
+        assert len(list(tmp_path.iterdir())) == 2
+        pids = set(executor.map(lambda _: os.getpid(), range(50)))
+    assert {str(pid) for pid in pids} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_shutdown_waits_for_what_is_queued() -> None:
+    executor = Executor(2)
+    futures = [executor.submit(identity, k) for k in range(500)]
+    executor.shutdown()
+    assert [future.result() for future in futures] == list(range(500))
+    executor.shutdown()
+    with pytest.raises(ClosedError):
+        executor.submit(identity, 1)
+
+
+def test_shutdown_cancels_what_waits(gate: Path) -> None:
+    executor = Executor(1)
+    running = executor.submit(wait_for, gate)
+    queued = [executor.submit(identity, k) for k in range(20)]
+    with gate.open("w"):
+        executor.shutdown(wait=False, cancel_futures=True)
+        assert all(future.cancelled() for future in queued)
+    assert running.result() is None
+    executor.shutdown()
+
+
+def test_shutdown_without_waiting_lets_tasks_finish(gate: Path) -> None:
+    executor = Executor(1)
+    futures = [executor.submit(wait_for, gate), executor.submit(identity, 2)]
+    executor.shutdown(wait=False)
+    open_gate(gate)
+    assert futures[1].result() == 2
+    executor.shutdown()
+
+
+def test_a_forgotten_executor_finishes_its_tasks_and_ends(gate: Path) -> None:
+    executor = Executor(1)
+    worker = os.pidfd_open(executor.submit(os.getpid).result())
+    futures = [executor.submit(wait_for, gate), executor.submit(identity, 3)]
+    del executor
+    gc.collect()
+    open_gate(gate)
+    assert futures[1].result() == 3
+    select.select([worker], [], [])  # it ends by itself
+    os.close(worker)
+    for thread in threading.enumerate():
+        if thread.name == "ringwalk-dispatcher":
+            thread.join()
+
+
+def test_an_executor_that_never_ran_leaves_nothing() -> None:
+    Executor(2).shutdown()
+    Executor(2)
+
+
+def test_a_forked_child_may_not_use_it(executor: Executor) -> None:
+    future = executor.submit(identity, 1)
+    assert future.result() == 1
+    pid = os.fork()
+    if pid == 0:
+        try:
+            executor.submit(identity, 1)
+        except ForkedError:
+            os._exit(7)
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7
+    assert executor.submit(identity, 2).result() == 2
+
+
+def test_idle_costs_no_processor_time(executor: Executor) -> None:
+    executor.submit(identity, 1).result()
+    before = time.process_time()
+    threading.Event().wait(1.5)
+    assert time.process_time() - before < 0.02
+
+
+@pytest.mark.parametrize("start_method", ["spawn", "forkserver"])
+def test_fresh_interpreters(start_method: Any) -> None:
+    with Executor(1, start_method=start_method) as executor:
+        assert executor.submit(pow, 2, 5).result() == 32
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"max_workers": 0}, {"max_retries": -1}, {"start_method": "x"}, {"inputs": "x"}]
+)
+def test_bad_arguments_are_refused(arguments: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError):
+        Executor(**arguments)
+
+
+def test_a_bad_initializer_is_refused() -> None:
+    with pytest.raises(TypeError):
+        Executor(initializer=3)  # type: ignore[arg-type]
+
+
+def test_ctrl_c_leaves_the_wait_and_the_executor_goes_on(executor: Executor, gate: Path) -> None:
+    future = executor.submit(wait_for, gate)
+
+    def interrupt() -> None:
+        with gate.open("w"):
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            interrupted.wait()
+
+    interrupted = threading.Event()
+    thread = threading.Thread(target=interrupt)
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012  the signal may come before start ends
+        thread.start()
+        future.result()
+    interrupted.set()
+    thread.join()
+    assert future.result() is None
+    assert executor.submit(identity, 1).result() == 1
