@@ -57,6 +57,7 @@ class Engine:
         self._owner = os.getpid()
         self._lock = threading.RLock()  # the stream; a task's __reduce__ may submit
         self._lead = threading.Lock()  # the crew, and delivering
+        self._leader: int | None = None  # the thread that has _lead
         self._news = threading.Condition()  # followers wait here
         self._followers = 0
         self._expected = False  # the dispatcher shall lead until no task is open
@@ -154,13 +155,17 @@ class Engine:
             raise ForkedError("this future belongs to the process that forked this one")
         deadline = None if timeout is None else time.monotonic() + timeout
         while not done():
-            if not self._ending and self._lead.acquire(blocking=False):
+            if self._leader == threading.get_ident():  # in a callback, or in a signal handler
+                self._tend(done, deadline)
+            elif not self._ending and self._lead.acquire(blocking=False):
                 try:
+                    self._leader = threading.get_ident()
                     self._tend(done, deadline)
                 except KeyboardInterrupt:
                     self.interrupted = True
                     raise
                 finally:
+                    self._leader = None
                     self._lead.release()
                     self._hand_over()
             else:
@@ -329,12 +334,14 @@ class Engine:
         if not self._lead.acquire(blocking=False):
             return  # whoever leads wakes us when it leaves
         try:
+            self._leader = threading.get_ident()
             self._expected = False  # before: who expects news of a later task says so again
             self._tend(lambda: not self.open, None)
             with Undisturbed(), self._lock:
                 if self._closing and self._stream is not None and not self.open:
                     self._end(self._stream)
         finally:
+            self._leader = None
             self._lead.release()
             self._tell_followers()
 
@@ -360,6 +367,12 @@ class Engine:
         self.nudge()
         return cancelled
 
+    def fail_waiting(self, message: str) -> None:
+        """Take back every task that no worker has; each fails with BrokenExecutorError."""
+        for sink in self.cancel_waiting():
+            sink.deliver(None, BrokenExecutorError(message))
+        self._tell_followers()
+
     def close(self, grace: float | None = None) -> None:
         """Take no more tasks, wait for the open ones, end the workers. Idempotent.
 
@@ -373,7 +386,20 @@ class Engine:
         self.wait(lambda: not self.open, grace)
         self._ending = True
         self.nudge()
-        with self._lead, Undisturbed():
+        if self._leader == threading.get_ident():
+            self._close_now()
+        else:
+            with self._lead:
+                self._close_now()
+        self._tell_followers()
+        dispatcher = self._dispatcher
+        if dispatcher is not None and dispatcher is not threading.current_thread():
+            self._kick_dispatcher()
+            dispatcher.join()
+        self._close_kick()
+
+    def _close_now(self) -> None:
+        with Undisturbed():
             stream = self._stream
             if stream is not None:
                 with self._lock:
@@ -381,12 +407,6 @@ class Engine:
                         self._kill_busy(stream)
                     self._end(stream)
                 self._deliver(stream)
-        self._tell_followers()
-        dispatcher = self._dispatcher
-        if dispatcher is not None and dispatcher is not threading.current_thread():
-            self._kick_dispatcher()
-            dispatcher.join()
-        self._close_kick()
 
     def _close_kick(self) -> None:
         kick, self._kick = self._kick, -1

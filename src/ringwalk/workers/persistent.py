@@ -61,6 +61,7 @@ class PersistentCrew:
         self._asked_at = 0.0  # when the first of them was
         self._ready: set[int] = set()
         self._early_deaths = EarlyDeaths()
+        self._asleep = False
         self._poll = select.poll()
         self._poll.register(space.wake_fd, select.POLLIN)
         self._slots_by_fd: dict[int, int] = {}
@@ -150,7 +151,21 @@ class PersistentCrew:
 
     def poll(self, timeout: float | None) -> Events:
         """The sleep of ``wait`` by itself: changes nothing, so it may be interrupted anywhere."""
-        return self._poll.poll(None if timeout is None else max(0.0, timeout) * 1000)
+        if timeout is not None:
+            timeout = max(0.0, timeout)
+        if self._asleep:  # a signal handler came in that sleep, and waits itself
+            if select.select([self._space.wake_fd], [], [], timeout)[0]:
+                self._drain_wake()
+            return []
+        self._asleep = True
+        try:
+            return self._poll.poll(None if timeout is None else timeout * 1000)
+        finally:
+            self._asleep = False
+
+    def _drain_wake(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._space.wake_fd)
 
     def vacant(self, slot: int) -> bool:
         """Whether a slot has no process and none on its way."""
@@ -161,8 +176,7 @@ class PersistentCrew:
         deaths: list[Death] = []
         for fd, _ in events:
             if fd == self._space.wake_fd:
-                with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(fd)
+                self._drain_wake()
             elif self._template is not None and fd == self._template.control.fileno():
                 self._hear_template()
             elif self._template is not None and fd == self._template.pidfd:

@@ -1,0 +1,156 @@
+"""Managers on an executor of ``concurrent.futures``: threads, MPI, Dask.
+
+The executor's own threads or ranks run the tasks; its futures complete ours.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Self
+
+from ringwalk.errors import ClosedError
+from ringwalk.futures.work_manager.core import WorkManager
+from ringwalk.futures.work_manager.environment import WMEnvironment, default_env
+from ringwalk.futures.work_manager.future import WMFuture
+
+
+class WrappingWorkManager(WorkManager):
+    """Submits to an executor that lives from ``startup`` to ``shutdown``."""
+
+    _executor: concurrent.futures.Executor | None = None
+
+    @abstractmethod
+    def _open(self) -> concurrent.futures.Executor:
+        """Make the executor."""
+
+    def _close(self, executor: concurrent.futures.Executor) -> None:
+        """End it: what waits is cancelled, what runs may finish."""
+        executor.shutdown(wait=True, cancel_futures=True)
+
+    def startup(self) -> None:
+        if not self.running and self.is_master:
+            self._executor = self._open()
+        super().startup()
+
+    def shutdown(self) -> None:
+        executor, self._executor = self._executor, None
+        super().shutdown()
+        if executor is not None:
+            self._close(executor)
+
+    def submit(
+        self,
+        fn: Callable[..., Any],
+        args: Sequence[Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> WMFuture:
+        self._check_running()
+        assert self._executor is not None
+        future = self._new_future()
+        inner = self._executor.submit(_run, fn, tuple(args or ()), dict(kwargs or {}))
+        inner.add_done_callback(lambda done: _pass_on(done, future))
+        return future
+
+
+class TaskExit(Exception):
+    """Carries what would end a worker, SystemExit or KeyboardInterrupt, to the caller."""
+
+
+def _run(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    try:
+        return fn(*args, **kwargs)
+    except (SystemExit, KeyboardInterrupt) as stop:
+        raise TaskExit(stop) from stop
+
+
+def _pass_on(inner: concurrent.futures.Future[Any], future: WMFuture) -> None:
+    if inner.cancelled():
+        error: BaseException | None = ClosedError("the work manager was shut down")
+    else:
+        error = inner.exception()
+    if error is None:
+        future._set_result(inner.result())
+    elif isinstance(error, TaskExit):
+        future._set_exception(error.args[0], error.__traceback__)
+    else:
+        future._set_exception(error, error.__traceback__)
+
+
+class ThreadsWorkManager(WrappingWorkManager):
+    """Runs tasks in threads of this process. A running one cannot be ended."""
+
+    def _open(self) -> concurrent.futures.Executor:
+        return concurrent.futures.ThreadPoolExecutor(self.n_workers)
+
+
+class MPIWorkManager(WrappingWorkManager):
+    """Runs tasks in the other ranks that ``mpiexec`` started, by ``mpi4py.futures``.
+
+    Nothing is forked or spawned. Rank 0 is the master; the others serve in ``run``. A rank that
+    dies ends the whole MPI job: that is MPI's rule.
+    """
+
+    def __init__(self, n_workers: int | None = None) -> None:
+        from mpi4py import MPI
+
+        self._rank = MPI.COMM_WORLD.Get_rank()
+        super().__init__(max(1, MPI.COMM_WORLD.Get_size() - 1))
+
+    @classmethod
+    def from_environ(cls, wmenv: WMEnvironment | None = None) -> Self:
+        return cls()
+
+    @property
+    def is_master(self) -> bool:
+        return bool(self._rank == 0)
+
+    def _open(self) -> concurrent.futures.Executor:
+        from mpi4py.futures import MPICommExecutor
+
+        self._ranks = MPICommExecutor(use_pkl5=True)
+        executor: concurrent.futures.Executor = self._ranks.__enter__()
+        return executor
+
+    def _close(self, executor: concurrent.futures.Executor) -> None:
+        executor.shutdown(wait=False, cancel_futures=True)
+        self._ranks.__exit__(None, None, None)
+
+    def run(self) -> None:
+        """Serve the master until it shuts down."""
+        from mpi4py.futures import MPICommExecutor
+
+        with MPICommExecutor(use_pkl5=True):
+            pass  # the ranks of this block serve inside its __enter__
+
+
+class DaskWorkManager(WrappingWorkManager):
+    """Runs tasks on a Dask cluster: the scheduler at ``WM_DASK_SCHEDULER``, or one of our own."""
+
+    def __init__(self, n_workers: int | None = None, scheduler: str | None = None) -> None:
+        super().__init__(n_workers)
+        self._scheduler = scheduler
+
+    @classmethod
+    def from_environ(cls, wmenv: WMEnvironment | None = None) -> Self:
+        wmenv = wmenv or default_env
+        workers = wmenv.get_val("n_workers", os.cpu_count() or 1, int)
+        return cls(workers, wmenv.get_val("dask_scheduler"))
+
+    def _open(self) -> concurrent.futures.Executor:
+        from dask.distributed import Client
+
+        if self._scheduler is not None:
+            self._client = Client(self._scheduler)
+        else:
+            self._client = Client(
+                n_workers=self.n_workers, threads_per_worker=1, dashboard_address=None
+            )
+        executor: concurrent.futures.Executor = self._client.get_executor(pure=False)
+        return executor
+
+    def _close(self, executor: concurrent.futures.Executor) -> None:
+        executor.shutdown(wait=False, cancel_futures=True)
+        self._client.close()
