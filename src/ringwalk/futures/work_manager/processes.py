@@ -65,6 +65,7 @@ class ProcessWorkManager(WorkManager):
     """
 
     start_method: StartMethod = "fork"
+    worker_type: type[Worker] = NumberedWorker
 
     def __init__(
         self,
@@ -89,7 +90,7 @@ class ProcessWorkManager(WorkManager):
             segment_func=run_call,
             num_workers=self.n_workers,
             devices=self._devices,
-            worker_type=NumberedWorker,
+            worker_type=self.worker_type,
             threads=max(1, usable_cpus() // self.n_workers),
         )
         engine = Engine(setup, self.start_method, self._max_retries)
