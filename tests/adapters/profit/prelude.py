@@ -1,3 +1,4 @@
+# ruff: noqa: F401  # the cases use what is imported here
 """What each case begins with: a process and a folder of its own, proFit and ringwalk's classes."""
 
 import json

@@ -30,6 +30,13 @@ def raises(u):
     return u
 
 
+@Worker.wrap("picky", "f", "u")
+def picky(u):
+    if u > 0.6:
+        raise ValueError("too much")
+    return u
+
+
 @Worker.wrap("selfkill", "f", "u")
 def selfkill(u):
     if u == 1 and not os.path.exists("spared"):
@@ -43,7 +50,7 @@ def unlucky(u):
         open(f"tried_{int(u)}", "x").close()
     except FileExistsError:
         return u
-    os.kill(os.getpid(), signal.SIGKILL)
+    return os.kill(os.getpid(), signal.SIGKILL)
 
 
 @Worker.wrap("exit0", "f", "u")

@@ -13,6 +13,7 @@ import os
 import sys
 import weakref
 from collections.abc import Collection
+from pathlib import Path
 from typing import Any
 
 from ringwalk.workers.bootstrap import flush_streams
@@ -21,7 +22,9 @@ FAILURE = 1
 
 
 def fail_at_exit(runner: Any) -> None:
-    """Look at the runner's ``failed`` when this process, and no child of it, exits."""
+    """Look at the runner's ``failed`` when this process, the command ``profit``, exits."""
+    if Path(sys.argv[0]).name != "profit":  # a program that makes a runner itself
+        return
     # The runner itself may be collected before, which closes it.
     atexit.register(_look, runner.failed, weakref.ref(runner), os.getpid())
 

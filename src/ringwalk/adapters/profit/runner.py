@@ -39,7 +39,7 @@ class RingwalkRunner(Runner, label="ringwalk"):  # type: ignore[misc, call-arg]
         retries: how often a run whose process died is tried again.
 
     and those of proFit's ``Runner``. ``sleep`` only matters beside interfaces that must be asked
-    (ZeroMQ); ``retry_sleep`` and the like are taken and ignored, as by nobody else in proFit.
+    (ZeroMQ).
     """
 
     def __init__(
@@ -59,21 +59,7 @@ class RingwalkRunner(Runner, label="ringwalk"):  # type: ignore[misc, call-arg]
         os.makedirs(work_dir, exist_ok=True)
         limit = usable_cpus() if parallel == "all" else int(parallel)
         super().__init__(parallel=limit, work_dir=work_dir, **kwargs)
-
-    @classmethod
-    def from_config(cls, run_config: Any, base_config: Any) -> Any:
-        """As proFit's, with ``debug`` mended; if runs fail, ``profit`` will end with status 1."""
-        run = {key: run_config[key] for key in run_config}
-        if run.get("debug"):
-            given = run["runner"], run["worker"]
-            run["runner"], run["worker"] = (
-                {**({"class": part} if isinstance(part, str) else dict(part)), "debug": True}
-                for part in given
-            )
-            run["debug"] = False
-        runner = super().from_config(run, base_config)
-        fail_at_exit(runner)
-        return runner
+        fail_at_exit(self)
 
     @property
     def config(self) -> dict[str, Any]:
@@ -109,9 +95,6 @@ class RingwalkRunner(Runner, label="ringwalk"):  # type: ignore[misc, call-arg]
             self.wait_all(progress=progress)
 
     def poll(self, run_id: int) -> None:
-        self.check_runs()
-
-    def poll_all(self) -> None:
         self.check_runs()
 
     def check_runs(self) -> None:
@@ -176,7 +159,7 @@ class RingwalkRunner(Runner, label="ringwalk"):  # type: ignore[misc, call-arg]
         ended[[run_id for run_id in self.failed if run_id < len(ended)]] = True
         return ended
 
-    # --- how ---------------------------------------------------------------------------------
+    # --- how it is done ----------------------------------------------------------------------
 
     @property
     def engine(self) -> Engine:
