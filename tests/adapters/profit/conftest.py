@@ -59,8 +59,10 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tools = folder / "tools"
     subprocess.run([*pip, "install", "--no-deps", "--target", tools, *BUILD], check=True)
     subprocess.run(
-        [*pip, "download", "--no-deps", "--no-build-isolation", "--no-binary", "profit"]
-        + ["--dest", folder, "profit==0.6"],
+        [
+            *(*pip, "download", "--no-deps", "--no-build-isolation", "--no-binary", "profit"),
+            *("--dest", folder, "profit==0.6"),
+        ],
         env={**os.environ, "PYTHONPATH": str(tools)},
         check=True,
     )

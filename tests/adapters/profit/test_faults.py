@@ -83,7 +83,8 @@ if pid == 0:
 os.waitpid(pid, 0)
 let_go(7)
 r.wait_all()
-tell(rows=rows(r, 1), refusal=read("refusal"), pid=os.getpid(), loaded=len(np.load("interface.npy")))
+tell(rows=rows(r, 1), refusal=read("refusal"), pid=os.getpid(),
+     loaded=len(np.load("interface.npy")))
 """)
     assert told["rows"] == [[7], [7], [True]]
     assert told["loaded"] == 3

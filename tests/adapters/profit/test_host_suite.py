@@ -43,8 +43,10 @@ def test_profits_own_tests_pass(
     environment["PATH"] = f"{shadow}{os.pathsep}{environment['PATH']}"
     environment["RINGWALK_MADE"] = str(made)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "relabel", "-p", "no:cacheprovider", "--no-cov"]
-        + ["-q", *selection],
+        [
+            *(sys.executable, "-m", "pytest", "-q", "--no-cov", *selection),
+            *("-p", "relabel", "-p", "no:cacheprovider"),
+        ],
         cwd=sdist,
         env=environment,
         stdout=subprocess.PIPE,
