@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -251,7 +253,11 @@ def test_stop_is_bounded(make: Make, fifo: Path) -> None:
 
 
 def test_daemons_end_with_the_distributor(distributor: CommandDistributor, fifo: Path) -> None:
-    distributor.submit(f"(setsid sh -c 'echo $$ > {fifo}; exec sleep 1000' &)")
+    # The shell must not end, and its group with it, before the daemon has left the group.
+    here = f"{fifo}-here"
+    os.mkfifo(here)
+    daemon_ = f"setsid sh -c 'echo $$ > {here}; exec sleep 1000'"
+    distributor.submit(f"({daemon_} &); read pid < {here}; echo $pid > {fifo}")
     daemon = int(fifo.read_text())
     assert distributor.wait(timeout=60)
     assert alive(daemon)
@@ -263,7 +269,10 @@ def test_the_group_ends_with_its_command(distributor: CommandDistributor, fifo: 
     distributor.submit(f"sleep 1000 & echo $! > {fifo}")
     left = int(fifo.read_text())
     assert distributor.wait(timeout=60)
-    assert not alive(left)
+    with contextlib.suppress(ProcessLookupError):  # gone already
+        pidfd = os.pidfd_open(left)
+        assert select.select([pidfd], [], [], 60)[0]
+        os.close(pidfd)
 
 
 def test_ids_differ_between_runs() -> None:

@@ -54,6 +54,10 @@ class CommandDistributor:
         stdout, stderr: as in ``subprocess``, for commands without files of their own. By default
             they are this process's. Standard input is empty.
         grace: seconds between SIGTERM and SIGKILL.
+        warm: modules that a template imports once, to fork from it those commands that start with
+            one of them: ``python -m module`` and console scripts. See ``template`` for the few
+            differences to a fresh start. It is replaced when their files change, by at most a
+            second later, or the environment.
         outlive: let queued and running commands go on if this process ends without ``stop``.
 
     Each command finds ``JOB_ID`` in its environment, and in an array ``ARRAY_STEP_ID``, from 0.
@@ -72,12 +76,20 @@ class CommandDistributor:
         stderr: int | None = None,
         grace: float = 2.0,
         outlive: bool = False,
+        warm: Sequence[str] = (),
     ) -> None:
         if isinstance(parallelism, bool) or not isinstance(parallelism, int) or parallelism < 1:
             raise ConfigError(f"parallelism is {parallelism!r}; pass an integer of at least 1")
         if not 0 <= grace < float("inf"):
             raise ConfigError(f"grace is {grace!r}; pass seconds, 0 to kill at once")
-        self._settings = {"parallelism": parallelism, "grace": grace, "outlive": outlive}
+        if isinstance(warm, str) or not all(isinstance(name, str) and name for name in warm):
+            raise ConfigError(f"warm is {warm!r}; pass a list of module names")
+        self._settings = {
+            "parallelism": parallelism,
+            "grace": grace,
+            "outlive": outlive,
+            "warm": list(warm),
+        }
         self._grace = grace
         self._output = None if output is None else Path(output).absolute()
         self._streams = stdout, stderr

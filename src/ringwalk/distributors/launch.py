@@ -27,15 +27,18 @@ class Task:
     """A command on its way from the queue to the journal.
 
     Attributes:
+        environ: the caller's environment at the submit.
         mark: the value of ``keeper.VARIABLE`` in all that it starts.
         pidfd: -1 as long as a template was asked for it and has not answered.
         deadline: on the monotonic clock, when what is left of it is killed; None if it may run.
         left: pidfds of what its first process, which has ended, left behind.
         warden: the template that is its parent; None if this process is.
+        go: the end of a pipe on which a template's task waits for its start; -1 if none.
     """
 
     id: str
     job: Submit
+    environ: Mapping[str, str]
     step: int
     mark: str
     start: float
@@ -45,12 +48,13 @@ class Task:
     terminated: bool = False
     left: set[int] = field(default_factory=set)
     warm: bool = False
+    go: int = -1
     warden: Any = None
 
 
-def environment(base: Mapping[str, str], task: Task, variable: str) -> dict[str, str]:
+def environment(task: Task, variable: str) -> dict[str, str]:
     """What the command sees: the job's variables, its own numbers, its mark."""
-    env = {**base, **task.job.extra, variable: task.mark, "JOB_ID": task.job.name}
+    env = {**task.environ, **task.job.extra, variable: task.mark, "JOB_ID": task.job.name}
     env.pop("ARRAY_STEP_ID", None)
     if task.job.steps is not None:
         env["ARRAY_STEP_ID"] = str(task.step)

@@ -25,15 +25,14 @@ import signal
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from resource import struct_rusage
-from typing import Any
 
 from ringwalk._core.process import adopt_orphans
 from ringwalk.distributors.channel import Stop, Submit, Terminate, hear
 from ringwalk.distributors.journal import Kind, Record, append
-from ringwalk.distributors.launch import Task, children, environment, reap, spawn
+from ringwalk.distributors.launch import Task, children, environment, reap, spawn, sweep
+from ringwalk.distributors.warm import Nursery
 from ringwalk.workers import keeper
 from ringwalk.workers.command import Launcher, kill_tree, signal_tree
 
@@ -59,11 +58,14 @@ class Supervisor:
         parallelism: int,
         grace: float,
         outlive: bool,
+        warm: Sequence[str],
         channel: int,
         journal: int,
         wake: int,
         caller: int,
     ) -> None:
+        for fd in (channel, journal, wake, caller):
+            os.set_inheritable(fd, False)  # commands must not have them
         self._parallelism = parallelism
         self._grace = grace
         self._outlive = outlive
@@ -72,18 +74,20 @@ class Supervisor:
         self._wake = wake
         self._launcher = Launcher()
         self._own = set(children())  # not commands: the keeper
+        mark = keeper.VARIABLE, self._launcher.next_mark()
+        self._nursery = Nursery(self, warm, mark)
         self._heard = 0
         self._leaving = False
         self._environ: dict[str, str] = {}
         # In order of submission. Ordered, because a dict that is emptied from its front is slow.
-        self._queue: OrderedDict[str, tuple[Submit, dict[str, str], int]] = OrderedDict()
+        self._queue: OrderedDict[str, tuple[Submit, Mapping[str, str], int]] = OrderedDict()
         self._running: dict[str, Task] = {}
         self._records: list[Record] = []
         self._poll = select.epoll()
         self._watched: dict[int, Callable[[int], None]] = {}
         self._callers = (channel, caller)
-        self._watch(channel, self._listen)
-        self._watch(caller, self._orphaned)
+        self.watch(channel, self._listen)
+        self.watch(caller, self._orphaned)
 
     def run(self) -> None:
         while self._running or self._queue or not self._leaving:
@@ -122,7 +126,7 @@ class Supervisor:
         for fd in [
             fd for fd, act in self._watched.items() if act in (self._listen, self._orphaned)
         ]:
-            self._unwatch(fd)
+            self.unwatch(fd)
         self._leaving = True
         if not self._outlive:
             self._stop(self._grace)
@@ -153,9 +157,9 @@ class Supervisor:
     def _fill(self) -> None:
         while self._queue and len(self._running) < self._parallelism:
             name, (job, environ, step) = self._queue.popitem(last=False)
-            task = Task(name, job, step, self._launcher.next_mark(), time.time())
+            task = Task(name, job, environ, step, self._launcher.next_mark(), time.time())
             try:
-                self._start(task, environment(environ, task, keeper.VARIABLE))
+                self._start(task)
             except OSError as error:
                 if error.errno in _TRANSIENT and self._running:
                     # No process to be had now: the end of one that runs is the next occasion.
@@ -164,11 +168,23 @@ class Supervisor:
                     return
                 self._record(task, Kind.REFUSED, error.errno or errno.EIO)
 
-    def _start(self, task: Task, env: dict[str, str]) -> None:
+    def _start(self, task: Task) -> None:
         os.chdir(task.job.cwd)
-        spawn(task, env)
+        env = environment(task, keeper.VARIABLE)
+        if not self._nursery.start(task, env, task.environ):
+            spawn(task, env)
+            self.born(task)
         self._running[task.id] = task
-        self._watch(task.pidfd, partial(self._ended, task))
+
+    def born(self, task: Task) -> None:
+        """The command has a process."""
+        self.watch(task.pidfd, partial(self._ended, task))
+
+    def refused(self, task: Task) -> None:
+        """No template will start this: it waits at the head of the queue for another way."""
+        if self._running.pop(task.id, None) is task:
+            self._queue[task.id] = task.job, task.environ, task.step
+            self._queue.move_to_end(task.id, last=False)
 
     def _end(self, task: Task, deadline: float) -> None:
         """SIGTERM now, SIGKILL at the deadline, or at an earlier one that it has already."""
@@ -176,6 +192,10 @@ class Supervisor:
             task.deadline = min(task.deadline, deadline)
             return
         task.terminated = True
+        if task.pid == 0:  # a template was asked for it; it will find that it is not to begin
+            del self._running[task.id]
+            self._record(task, Kind.DROPPED, 0)
+            return
         task.deadline = deadline
         for number in (signal.SIGTERM, signal.SIGCONT):  # what is stopped must hear of it as well
             signal_tree(task.pid, task.mark, number)
@@ -189,42 +209,50 @@ class Supervisor:
 
     def _ended(self, task: Task, _: int) -> None:
         """The first process of the command has ended; it is not reaped yet."""
-        self._unwatch(task.pidfd)
+        self.unwatch(task.pidfd)
         if task.terminated:
             # The shell often ends first; what it ran has until the deadline as well.
             for pidfd in keeper.marked(task.mark):
                 task.left.add(pidfd)
-                self._watch(pidfd, partial(self._left, task, pidfd))
+                self.watch(pidfd, partial(self._left, task, pidfd))
         if not task.left:
             self._finish(task)
 
     def _left(self, task: Task, pidfd: int, _: int) -> None:
-        self._unwatch(pidfd)
+        self.unwatch(pidfd)
         os.close(pidfd)
         task.left.discard(pidfd)
         if not task.left:
             self._finish(task)
 
     def _finish(self, task: Task) -> None:
+        if task.warden is None:
+            status, usage = reap(task.pid)
+            self.reaped(task, status, (usage.ru_utime, usage.ru_stime, usage.ru_maxrss))
+        else:
+            sweep(task.pid)
+            self._nursery.reap(task)
+
+    def reaped(self, task: Task, status: int | None, used: Sequence[float]) -> None:
+        """The command has ended for good; its status is None if nobody knows it."""
         os.close(task.pidfd)
-        status, usage = reap(task.pid)
-        del self._running[task.id]
-        self._record(task, Kind.ENDED, status, usage)
+        if self._running.pop(task.id, None) is not None:  # it was not dropped before it began
+            self._record(task, Kind.LOST if status is None else Kind.ENDED, status or 0, used)
         self._adopt()
 
     def _adopt(self) -> None:
         """Take note of orphans that became children of this process; reap those that ended."""
-        known = self._own | {task.pid for task in self._running.values()}
+        known = self._own | self._nursery.pids | {task.pid for task in self._running.values()}
         for pid in children():
             if pid in known or os.waitpid(pid, os.WNOHANG)[0]:
                 continue
             self._own.add(pid)
             pidfd = os.pidfd_open(pid)
-            self._watch(pidfd, partial(self._bury, pid, pidfd))
+            self.watch(pidfd, partial(self._bury, pid, pidfd))
 
     def _bury(self, pid: int, pidfd: int, _: int) -> None:
         """Reap an orphan; its own children are this process's from now on."""
-        self._unwatch(pidfd)
+        self.unwatch(pidfd)
         os.close(pidfd)
         self._own.discard(pid)
         with contextlib.suppress(ChildProcessError):  # the launcher reaps its keeper by itself
@@ -233,15 +261,22 @@ class Supervisor:
 
     # What goes out
 
-    def _record(
-        self, task: Task, kind: Kind, value: int, usage: struct_rusage | None = None
-    ) -> None:
-        used: tuple[Any, ...] = ()
-        if usage is not None:
-            used = usage.ru_utime, usage.ru_stime, usage.ru_maxrss * 1024
-        job, step, now = task.job.job, task.step, time.time()
+    def _record(self, task: Task, kind: Kind, value: int, used: Sequence[float] = ()) -> None:
+        user, system, kibibytes = used or (0.0, 0.0, 0)
         self._records.append(
-            Record(kind, value, job, step, task.terminated, task.warm, task.start, now, *used)
+            Record(
+                kind,
+                value,
+                task.job.job,
+                task.step,
+                task.terminated,
+                task.warm,
+                0.0 if kind == Kind.DROPPED else task.start,
+                time.time(),
+                user,
+                system,
+                int(kibibytes) * 1024,
+            )
         )
 
     def _publish(self) -> None:
@@ -259,10 +294,10 @@ class Supervisor:
         earliest = min(deadlines, default=float("inf"))
         return None if earliest == float("inf") else max(0.0, earliest - time.monotonic())
 
-    def _watch(self, fd: int, act: Callable[[int], None]) -> None:
+    def watch(self, fd: int, act: Callable[[int], None]) -> None:
         self._watched[fd] = act
         self._poll.register(fd, select.EPOLLIN)
 
-    def _unwatch(self, fd: int) -> None:
+    def unwatch(self, fd: int) -> None:
         del self._watched[fd]
         self._poll.unregister(fd)
