@@ -25,13 +25,12 @@ class Submit:
     """One command, or the same for each step of an array.
 
     Attributes:
-        name: of the job, unique across runs; the ids derive from it.
+        job: its number, unique across runs; the ids derive from it.
         environ: what the whole environment is from now on; None where it did not change.
         extra: variables of this job on top of it.
     """
 
     job: int
-    name: str
     steps: Sequence[int] | None
     command: str | list[str]
     environ: dict[str, str] | None
@@ -43,8 +42,8 @@ class Submit:
     def ids(self) -> dict[str, int]:
         """Each id with its step; ``SINGLE`` if this is no array."""
         if self.steps is None:
-            return {self.name: SINGLE}
-        return {f"{self.name}_{step}": step for step in self.steps}
+            return {str(self.job): SINGLE}
+        return {f"{self.job}_{step}": step for step in self.steps}
 
 
 @dataclass(frozen=True, slots=True)

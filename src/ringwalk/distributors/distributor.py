@@ -38,8 +38,11 @@ from ringwalk.errors import ConfigError, ForkedError, RingwalkError
 
 _ANSWER_S = 30.0
 _SLACK_S = 2.0  # between the end of the last command and that of the supervisor
-_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
-_JOBS = itertools.count(1)  # of this process: distributors share it, so that ids differ
+# Job numbers are unique across runs, so that no run overwrites another's output. Milliseconds
+# since 2025 at the import, counted up by this process's distributors, then digits of its id.
+_EPOCH = 1_735_689_600
+_JOBS = itertools.count(int((time.time() - _EPOCH) * 1000))
+_PIDS = 10_000
 
 Path_ = str | os.PathLike[str]
 
@@ -96,10 +99,8 @@ class CommandDistributor:
         self._owner = os.getpid()
         self._link: Link | None = None
         self._started = False
-        self._run = _base36(int(time.time())) + _base36(self._owner).rjust(4, "0")
         self._waiting: list[Submit] = []  # submitted before the start
         self._environ: dict[str, str] | None = None  # as the supervisor knows it
-        self._names: dict[int, str] = {}  # job number -> name
         self._open: dict[str, None] = {}  # submitted or running, in order
         self._ended: dict[str, Record] = {}
         self._news: list[str] = []  # ended, and not yet told by ``completed``
@@ -278,7 +279,7 @@ class CommandDistributor:
             raise ConfigError(f"name is {name!r}; it becomes part of a file name, so no '/' in it")
         if self._started and self._link is None:  # the supervisor was killed
             self.start()
-        number = next(_JOBS)
+        number = next(_JOBS) * _PIDS + self._owner % _PIDS
         environ = dict(os.environ)
         stdout = stderr = None
         if self._output is not None:
@@ -286,7 +287,6 @@ class CommandDistributor:
             stdout, stderr = (str(self._output / f"{name}.{kind}{{id}}") for kind in "oe")
         job = Submit(
             number,
-            f"{self._run}{number}",
             None if length is None else range(length),
             what,
             None if environ == self._environ else environ,
@@ -297,7 +297,6 @@ class CommandDistributor:
         )
         ids = list(job.ids())
         try:
-            self._names[number] = job.name
             self._open.update(dict.fromkeys(ids))
             if self._link is None:
                 self._waiting.append(job)
@@ -361,9 +360,7 @@ class CommandDistributor:
         if record.kind == Kind.HEARD:
             self._heard = record.value
             return
-        name = self._names[record.job]
-        if record.step != SINGLE:
-            name = f"{name}_{record.step}"
+        name = str(record.job) if record.step == SINGLE else f"{record.job}_{record.step}"
         if name in self._open:  # not there: read again after an interruption, or taken back
             self._ended[name] = record
             self._news.append(name)
@@ -375,9 +372,9 @@ class CommandDistributor:
         for record in link.records():
             self._take(record)
         for name in list(self._open):
-            base, _, step = name.partition("_")
-            job = int(base.removeprefix(self._run))
-            self._take(Record(Kind.LOST, 0, job, int(step) if step else SINGLE, end=time.time()))
+            job, _, step = name.partition("_")
+            number = int(step) if step else SINGLE
+            self._take(Record(Kind.LOST, 0, int(job), number, end=time.time()))
         self._link = None
         if self._finalizer is not None:
             self._finalizer.detach()
@@ -399,14 +396,6 @@ def _checked(command: str | Sequence[str]) -> str | list[str]:
     if any("\0" in word for word in words):
         raise ConfigError(f"command is {command!r}; no command can hold a NUL character")
     return command if isinstance(command, str) else list(words)
-
-
-def _base36(number: int) -> str:
-    digits = ""
-    while number:
-        number, digit = divmod(number, 36)
-        digits = _DIGITS[digit] + digits
-    return digits
 
 
 def _abandon(link: Link, grace: float, owner: int) -> None:

@@ -54,7 +54,7 @@ class Task:
 
 def environment(task: Task, variable: str) -> dict[str, str]:
     """What the command sees: the job's variables, its own numbers, its mark."""
-    env = {**task.environ, **task.job.extra, variable: task.mark, "JOB_ID": task.job.name}
+    env = {**task.environ, **task.job.extra, variable: task.mark, "JOB_ID": str(task.job.job)}
     env.pop("ARRAY_STEP_ID", None)
     if task.job.steps is not None:
         env["ARRAY_STEP_ID"] = str(task.step)
