@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ringwalk import __version__
+from ringwalk.cli.xargs import add_xargs
 from ringwalk.demo import CYCLES, SEED, WALKERS, Settings, demo
 from ringwalk.errors import ConfigError
 
@@ -40,6 +41,14 @@ def build_parser() -> argparse.ArgumentParser:
             description="Let weighted-ensemble walkers climb out of the deepest well of the "
             "Müller-Brown potential, check the free energy against the exact integral and the "
             "total weight against 1, and time the mappers. Exits with 1 if a check fails.",
+        )
+    )
+    add_xargs(
+        subcommands.add_parser(
+            "xargs",
+            help="run the lines of a file as commands, many at a time",
+            description="Run each line of standard input, or of a file, as a shell command, or "
+            "as the argument of one. Exits with 1 if one failed.",
         )
     )
     return parser
