@@ -221,7 +221,7 @@ class CommandDistributor:
         while self._heard < number and self._link is not None:
             if time.monotonic() >= deadline:
                 raise RingwalkError(f"the distributor's supervisor is silent since {_ANSWER_S} s")
-            self._link.wait(deadline)
+            self._link.wait(1, deadline)
             self._read()
 
     def exit_info(self, id: str) -> ExitInfo | None:
@@ -248,7 +248,7 @@ class CommandDistributor:
         deadline = None if timeout is None else time.monotonic() + timeout
         open_ = set(self._open if ids is None else ids)
         while open_ := self.submitted_or_running(open_):
-            if not self._sleep(deadline):
+            if not self._sleep(len(open_), deadline):
                 return False
         return True
 
@@ -258,7 +258,7 @@ class CommandDistributor:
         self._check_owner()
         deadline = None if timeout is None else time.monotonic() + timeout
         self._read()
-        while not self._news and self._open and self._sleep(deadline):
+        while not self._news and self._open and self._sleep(1, deadline):
             self._read()
         news, self._news = self._news, []
         return [self._ended[name].exit_info(name) for name in news]
@@ -334,15 +334,15 @@ class CommandDistributor:
                 left.append(job if job.steps is None else dataclasses.replace(job, steps=steps))
         self._waiting = left
 
-    def _sleep(self, deadline: float | None) -> bool:
-        """Sleep until there is news; False when the deadline has passed."""
+    def _sleep(self, further: int, deadline: float | None) -> bool:
+        """Sleep until so many more may have ended; False when the deadline has passed."""
         if self._link is None:
             raise RingwalkError(
                 "the distributor is not started, so what waits in it will never end: start() it"
             )
         if deadline is not None and time.monotonic() >= deadline:
             return False
-        self._link.wait(deadline)
+        self._link.wait(further, deadline)
         return True
 
     def _read(self) -> None:

@@ -4,6 +4,11 @@ The supervisor appends, the caller reads at its leisure. Neither waits for the o
 computes for an hour finds all of it afterwards, and one that is interrupted in the middle of
 reading (an exception from a signal handler) reads the same record again. The file outlives the
 supervisor, so what it wrote before a SIGKILL is known.
+
+    goal | record | record | ...
+
+The goal is the caller's: to be woken when there are so many records. Waking it for each costs more
+than starting a command. Both sides write first and then look, so that one of them sees the other.
 """
 
 from __future__ import annotations
@@ -18,7 +23,10 @@ from ringwalk.distributors.exit_info import ExitInfo
 
 SINGLE = -1  # the step of a command that is not part of an array
 _RECORD = struct.Struct("<Bxxxiqq??6xddddq")
-_MOST = 4096 * _RECORD.size
+_GOAL = struct.Struct("<q")
+RECORD_SIZE = _RECORD.size
+START = _GOAL.size  # the offset of the first record
+_MOST = 4096 * RECORD_SIZE
 
 
 class Kind(IntEnum):
@@ -64,11 +72,22 @@ def append(fd: int, records: Iterable[Record]) -> None:
         data = data[os.write(fd, data) :]
 
 
+def set_goal(fd: int, offset: int, further: int) -> None:
+    """Ask to be woken when there are ``further`` records from ``offset`` on."""
+    os.pwrite(fd, _GOAL.pack(offset + further * RECORD_SIZE), 0)
+
+
+def goal_reached(fd: int) -> bool:
+    """Whether the caller is to be woken."""
+    (goal,) = _GOAL.unpack(os.pread(fd, _GOAL.size, 0))
+    return bool(os.lseek(fd, 0, os.SEEK_CUR) >= goal)
+
+
 def read(fd: int, offset: int) -> Iterator[tuple[Record, int]]:
     """The records from ``offset`` on, each with the offset of the next."""
     while data := os.pread(fd, _MOST, offset):
-        for fields in _RECORD.iter_unpack(data[: len(data) // _RECORD.size * _RECORD.size]):
-            offset += _RECORD.size
+        for fields in _RECORD.iter_unpack(data[: len(data) // RECORD_SIZE * RECORD_SIZE]):
+            offset += RECORD_SIZE
             yield Record._make(fields), offset
         if len(data) < _MOST:
             return

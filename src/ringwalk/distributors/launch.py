@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import shutil
 import signal
@@ -71,22 +72,33 @@ def spawn(task: Task, env: Mapping[str, str]) -> None:
     """Start the command afresh. Raises OSError, and then nothing was started."""
     command = task.job.command
     argv = [_SHELL, "-c", command] if isinstance(command, str) else command
-    program: str | None = argv[0]
-    if "/" not in argv[0]:
-        program = shutil.which(argv[0], path=env.get("PATH", os.defpath))
-    if program is None:
-        raise FileNotFoundError(errno.ENOENT, "no such program on PATH", argv[0])
+    program = argv[0]
+    if "/" not in program:
+        program = _found(program, env.get("PATH", os.defpath))
     actions: list[tuple[Any, ...]] = []
     for fd, path in enumerate(streams(task), start=1):
         if path is not None:
             actions.append((os.POSIX_SPAWN_OPEN, fd, path, _CREATE, 0o666))
     # The interpreter ignores these two; a program expects to be ended by them.
     default = (signal.SIGPIPE, signal.SIGXFSZ)
-    task.pid = os.posix_spawn(
-        program, argv, env, file_actions=actions, setpgroup=0, setsigdef=default
-    )
+    try:
+        task.pid = os.posix_spawn(
+            program, argv, env, file_actions=actions, setpgroup=0, setsigdef=default
+        )
+    except FileNotFoundError:
+        _found.cache_clear()  # it may have moved; the next one looks again
+        raise
     # Only this process reaps the child, so the pid is its own until then.
     task.pidfd = os.pidfd_open(task.pid)
+
+
+@functools.lru_cache(maxsize=256)
+def _found(name: str, path: str) -> str:
+    """Where the program is; looking takes as long as starting it. A failure is not kept."""
+    program = shutil.which(name, path=path)
+    if program is None:
+        raise FileNotFoundError(errno.ENOENT, "no such program on PATH", name)
+    return program
 
 
 def reap(pid: int) -> tuple[int, struct_rusage]:
@@ -105,7 +117,13 @@ def sweep(group: int) -> None:
 def children() -> list[int]:
     """Children of this process, which has one thread; none where the kernel does not tell."""
     try:
-        with open(f"/proc/self/task/{os.getpid()}/children") as file:
-            return [int(pid) for pid in file.read().split()]
+        fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return []
+    try:
+        data = b""
+        while part := os.read(fd, 65536):
+            data += part
+    finally:
+        os.close(fd)
+    return [int(pid) for pid in data.split()]

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping
 
 from ringwalk.distributors import boot
 from ringwalk.distributors.channel import Word, say
-from ringwalk.distributors.journal import Record, read
+from ringwalk.distributors.journal import RECORD_SIZE, START, Record, read, set_goal
 from ringwalk.errors import RingwalkError
 from ringwalk.workers.messages import pair
 
@@ -32,7 +32,7 @@ class Link:
         self, settings: Mapping[str, object], stdout: int | None, stderr: int | None
     ) -> None:
         self._sent = 0
-        self._read = 0
+        self._read = START
         self._outbox: deque[tuple[int, Word]] = deque()
         with contextlib.ExitStack() as undo:
             self._channel, theirs = pair()
@@ -40,6 +40,8 @@ class Link:
             self._channel.setblocking(False)
             self._journal = os.memfd_create("ringwalk-journal", os.MFD_CLOEXEC)
             undo.callback(os.close, self._journal)
+            set_goal(self._journal, START, 0)
+            os.lseek(self._journal, START, os.SEEK_SET)  # where the supervisor begins
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
             undo.callback(os.close, self._wake)
             caller = os.pidfd_open(os.getpid())
@@ -95,8 +97,12 @@ class Link:
             yield record
             self._read = after
 
-    def wait(self, deadline: float | None) -> None:
-        """Sleep until there may be records, the supervisor is gone, or the deadline has come."""
+    def wait(self, further: int, deadline: float | None) -> None:
+        """Sleep until there may be ``further`` more records than were read; or for less, in any
+        case no longer than until the supervisor is gone, is idle, or the deadline has come."""
+        set_goal(self._journal, self._read, further)
+        if any(True for _ in read(self._journal, self._read + (further - 1) * RECORD_SIZE)):
+            return
         poll = select.poll()
         poll.register(self._wake, select.POLLIN)
         poll.register(self._pidfd, select.POLLIN)

@@ -30,7 +30,7 @@ from functools import partial
 
 from ringwalk._core.process import adopt_orphans
 from ringwalk.distributors.channel import Stop, Submit, Terminate, hear
-from ringwalk.distributors.journal import Kind, Record, append
+from ringwalk.distributors.journal import Kind, Record, append, goal_reached
 from ringwalk.distributors.launch import Task, children, environment, reap, spawn, sweep
 from ringwalk.distributors.warm import Nursery
 from ringwalk.workers import keeper
@@ -100,6 +100,7 @@ class Supervisor:
 
     def close(self) -> None:
         """End whatever a command left behind."""
+        self._nursery.close()
         self._launcher.close()
 
     # What comes in
@@ -283,8 +284,9 @@ class Supervisor:
         if self._records:
             append(self._journal, self._records)
             self._records.clear()
-            with contextlib.suppress(BlockingIOError):  # its counter is full, so it is readable
-                os.eventfd_write(self._wake, 1)
+            if goal_reached(self._journal) or not self._running:
+                with contextlib.suppress(BlockingIOError):  # its counter is full: it is readable
+                    os.eventfd_write(self._wake, 1)
 
     # Waiting
 

@@ -172,6 +172,13 @@ class Nursery:
         else:
             self._reap_orphan(task)
 
+    def close(self) -> None:
+        """End the templates; no task of theirs runs any more."""
+        for pid in self.pids:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+        self.pids.clear()
+
     def _listen(self, template: Template, events: int) -> None:
         for answer in template.answers():
             match answer.kind, answer.task:
