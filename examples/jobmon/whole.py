@@ -93,14 +93,15 @@ def run(folder: Path, tasks: int, parallelism: int, cluster: str) -> bool:
         )
     from jobmon.client.api import Tool
 
-    template = Tool(name="demo").get_task_template(
+    tool = Tool(name="demo")
+    template = tool.get_task_template(
         template_name="t",
         command_template="{cmd} {i}",
         node_args=["i"],
         task_args=[],
         op_args=["cmd"],
     )
-    workflow = Tool(name="demo").create_workflow(
+    workflow = tool.create_workflow(
         name="w",
         default_cluster_name=cluster,
         workflow_args=str(uuid.uuid4()),
@@ -113,9 +114,12 @@ def run(folder: Path, tasks: int, parallelism: int, cluster: str) -> bool:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     spent = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     with sqlite3.connect(folder / "jobmon.sqlite") as connection:
-        states = connection.execute("SELECT status, count(*) FROM task GROUP BY 1").fetchall()
+        states = connection.execute(
+            "SELECT status, count(*) FROM task WHERE workflow_id=? GROUP BY 1",
+            (workflow.workflow_id,),
+        ).fetchall()
     print(f"{cluster}: workflow {status}, tasks {dict(states)}, {wall:.1f} s, {spent:.1f} CPU s")
-    return bool(status == "D" and dict(states).get("D", 0) >= tasks)
+    return bool(status == "D" and dict(states) == {"D": tasks})
 
 
 def main() -> int:
