@@ -1,6 +1,6 @@
 """The least that a command can cost from Python: ``subprocess.Popen`` and ``wait`` in a loop.
 
-Guarantees: at most ``workers`` commands run at a time; a text goes through a shell, a list does not.
+Guarantees: at most ``workers`` commands run at a time; a text goes through a shell, a list not.
 Does not: keep a queue, tell usage, end trees, or survive anything. ``map`` tells exit codes.
 """
 
