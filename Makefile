@@ -22,7 +22,7 @@ test-core: $(VENV)/.built-test
 $(HOSTS:%=test-%): test-%: $(VENV)-%/.built
 	$(VENV)-$*/bin/python -m pytest tests/adapters/$*
 
-bench: $(VENV)/.built-bench
+bench: $(VENV)/.built-bench $(VENV)-profit/.built
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,iqr,rounds
 
 lint: $(VENV)/.built-lint
