@@ -1,0 +1,118 @@
+"""What runs on when one of the processes around a command is killed: nothing, unless asked to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ringwalk.distributors import CommandDistributor
+
+
+def await_end(pid: int) -> None:
+    """Returns when the process has ended; fails after a minute."""
+    with contextlib.suppress(ProcessLookupError):
+        pidfd = os.pidfd_open(pid)
+        ended = select.select([pidfd], [], [], 60)[0]
+        os.close(pidfd)
+        assert ended, f"process {pid} lives on"
+
+
+@pytest.fixture
+def caller() -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
+    """Starts a process that has a distributor ``d`` of one slot, does this and waits."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(body: str, options: str = "") -> subprocess.Popen[bytes]:
+        script = (
+            "import signal\n"
+            "from ringwalk.distributors import CommandDistributor\n"
+            f"d = CommandDistributor(1{options})\n"
+            f"d.start()\n{body}\nsignal.pause()\n"
+        )
+        started.append(subprocess.Popen([sys.executable, "-c", script]))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+Caller = Callable[..., "subprocess.Popen[bytes]"]
+
+
+def test_killed_caller(caller: Caller, fifo: Path, tmp_path: Path) -> None:
+    process = caller(
+        f"d.submit('setsid sleep 1000 & echo $PPID $$ $! > {fifo}; wait')\n"
+        f"d.submit('touch {tmp_path}/ran')"
+    )
+    pids = [int(pid) for pid in fifo.read_text().split()]
+    process.kill()
+    for pid in pids:
+        await_end(pid)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_caller_that_is_to_be_outlived(caller: Caller, fifo: Path) -> None:
+    process = caller(
+        f"d.submit('echo $PPID > {fifo}; read line < {fifo}')\nd.submit('echo done > {fifo}')",
+        ", outlive=True",
+    )
+    supervisor = int(fifo.read_text())
+    process.kill()
+    process.wait()
+    fifo.write_text("go\n")
+    assert fifo.read_text() == "done\n"
+    await_end(supervisor)
+
+
+def test_killed_supervisor(distributor: CommandDistributor, fifo: Path, tmp_path: Path) -> None:
+    name = distributor.submit(f"setsid sleep 1000 & echo $PPID $$ $! > {fifo}; wait")
+    others = distributor.submit_array(f"touch {tmp_path}/ran; sleep 1000", 3)
+    supervisor, *pids = [int(pid) for pid in fifo.read_text().split()]
+    os.kill(supervisor, signal.SIGKILL)
+    assert distributor.wait(timeout=60)
+    for pid in pids:
+        await_end(pid)
+    info = distributor.exit_info(name)
+    assert info is not None
+    assert info.error is not None
+    assert "lost" in info.error
+    assert distributor.submitted_or_running(others) == set()
+    again = distributor.submit("exit 4")
+    assert distributor.wait(timeout=60)
+    info = distributor.exit_info(again)
+    assert info is not None
+    assert info.exit_code == 4
+
+
+def test_exceptions_from_signal_handlers(caller: Caller) -> None:
+    process = caller(
+        "import os, sys, threading\n"
+        "def interrupt(*_): raise KeyError\n"
+        "signal.signal(signal.SIGALRM, interrupt)\n"
+        "for turn in range(100):\n"
+        "    names = []\n"
+        "    try:\n"
+        "        signal.setitimer(signal.ITIMER_REAL, 0.0001 + 0.0002 * turn)\n"
+        "        while True:\n"
+        "            names += d.submit_array(['true'], 2)\n"
+        "            d.terminate(names[-1:])\n"
+        "            d.wait(timeout=0.001)\n"
+        "            d.completed(timeout=0)\n"
+        "    except KeyError:\n"
+        "        pass\n"
+        "    assert d.wait(timeout=60)\n"
+        "    assert all(d.exit_info(name) is not None for name in names)\n"
+        "d.stop()\n"
+        "sys.exit(5)"
+    )
+    assert process.wait(120) == 5
