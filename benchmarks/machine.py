@@ -13,7 +13,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 _DISTRIBUTIONS = (
     *("ringwalk", "numpy", "cloudpickle", "pytest-benchmark"),
-    *("wepy", "loky", "joblib"),
+    *("wepy", "loky", "joblib", "jobmon-core"),
 )
 
 
