@@ -108,7 +108,9 @@ class Engine:
         with self._lock:
             stream = self._stream
             if stream is None:
-                raise ClosedError("the executor was shut down; make another one")
+                raise ClosedError(
+                    "cannot schedule new futures after shutdown; make another executor"
+                )
             self._begin(stream)
             self.interrupted = False
             stream.submit(sink, func, args, kwargs)
@@ -123,7 +125,7 @@ class Engine:
                 "this executor belongs to the process that forked this one; make one here"
             )
         if self._closing:
-            raise ClosedError("the executor was shut down; make another one")
+            raise ClosedError("cannot schedule new futures after shutdown; make another executor")
         if self._broken is not None:
             raise BrokenExecutorError(self._broken)
 

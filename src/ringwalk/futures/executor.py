@@ -76,6 +76,8 @@ class Executor(concurrent.futures.Executor):
         check_choice("inputs", inputs, ("copy", "readonly"))
         if not 0 <= check_integer("max_retries", max_retries) <= 255:
             raise ConfigError(f"max_retries is {max_retries}; give 0 to 255")
+        if isinstance(max_workers, int) and max_workers < 1:
+            raise ConfigError(f"max_workers must be greater than 0, it is {max_workers}")
         workers = resolve_num_workers(max_workers)
         threads = (
             max(1, usable_cpus() // workers)
