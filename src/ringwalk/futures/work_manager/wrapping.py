@@ -152,5 +152,5 @@ class DaskWorkManager(WrappingWorkManager):
         return executor
 
     def _close(self, executor: concurrent.futures.Executor) -> None:
-        executor.shutdown(wait=False, cancel_futures=True)
+        executor.shutdown(wait=False)  # Dask's cancels what waits, and knows no other argument
         self._client.close()
