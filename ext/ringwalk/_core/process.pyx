@@ -6,8 +6,10 @@ from cpython.exc cimport PyErr_CheckSignals
 import os
 import signal
 import sys
+import threading
 
 from libc.errno cimport errno
+from libc.string cimport memset
 from posix.time cimport nanosleep, timespec
 from posix.unistd cimport fork as c_fork
 
@@ -29,17 +31,18 @@ cdef extern from "Python.h":
     PyThreadState *PyThreadState_Next(PyThreadState *)
     PyThreadState *PyThreadState_Get()
 
-cdef extern from "signal.h" nogil:
-    ctypedef struct sigset_t:
-        pass
+ctypedef void (*handler_t)(int) noexcept nogil
+
+cdef extern from "<signal.h>" nogil:
+    ctypedef struct c_sigaction "struct sigaction":
+        handler_t sa_handler
     enum:
-        SIG_BLOCK
-        SIG_SETMASK
         SIGINT
         SIGTERM
-    int sigemptyset(sigset_t *set)
-    int sigaddset(sigset_t *set, int signum)
-    int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
+    handler_t SIG_DFL
+    handler_t SIG_IGN
+    int sigaction(int number, const c_sigaction *new, c_sigaction *old)
+    int c_raise "raise"(int number)
 
 cdef extern from "process.h" nogil:
     int rw_process_die_with_parent(int signum, int expected_parent)
@@ -152,28 +155,61 @@ def adopt_orphans():
     check(rw_process_adopt_orphans())
 
 
+cdef int came = 0  # signals that came in a block of Undisturbed, as bits; main thread only
+
+
+cdef void note_signal(int number) noexcept nogil:
+    global came
+    came |= 1 << number
+
+
 @cython.final
 cdef class Undisturbed:
-    """A block that Ctrl-C and SIGTERM of this thread come before or after, not in.
+    """A block that Ctrl-C and SIGTERM come before or after, not in.
 
-    Unlike ``signal.pthread_sigmask``, which raises for a signal that had come before with the
-    mask already changed and no word of what it was.
+    Not by a signal mask: another thread, say of BLAS, would take the signal, and Python would
+    raise in the main thread all the same. The handlers are exchanged, in C: four system calls.
+    Other threads run no Python handlers, so the block does nothing there. It may be nested.
     """
 
-    cdef sigset_t before
+    cdef c_sigaction before_int
+    cdef c_sigaction before_term
+    cdef bint main
 
     def __enter__(self):
-        cdef sigset_t held
-        sigemptyset(&held)
-        sigaddset(&held, SIGINT)
-        sigaddset(&held, SIGTERM)
-        pthread_sigmask(SIG_BLOCK, &held, &self.before)
+        self.main = threading.get_ident() == threading.main_thread().ident
+        if not self.main:
+            return
+        exchange(SIGINT, &self.before_int)
+        exchange(SIGTERM, &self.before_term)
         try:
-            PyErr_CheckSignals()
+            PyErr_CheckSignals()  # what came before the block
         except BaseException:
-            pthread_sigmask(SIG_SETMASK, &self.before, NULL)
+            self.restore()
             raise
 
     def __exit__(self, *exception):
-        pthread_sigmask(SIG_SETMASK, &self.before, NULL)
+        if self.main:
+            self.restore()
         return False
+
+    cdef void restore(self) noexcept:
+        global came
+        sigaction(SIGINT, &self.before_int, NULL)
+        sigaction(SIGTERM, &self.before_term, NULL)
+        cdef int late = came
+        came = 0
+        if late & 1 << SIGTERM:
+            c_raise(SIGTERM)
+        if late & 1 << SIGINT:
+            c_raise(SIGINT)
+
+
+cdef void exchange(int number, c_sigaction *before) noexcept:
+    """Have a signal noted only, unless it is ignored or ends the process at once."""
+    cdef c_sigaction ours
+    memset(&ours, 0, sizeof(ours))
+    ours.sa_handler = note_signal
+    sigaction(number, &ours, before)
+    if before.sa_handler == SIG_DFL or before.sa_handler == SIG_IGN:
+        sigaction(number, before, NULL)

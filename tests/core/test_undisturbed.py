@@ -1,0 +1,55 @@
+"""Signals that come in an Undisturbed block are handled after it, whichever thread gets them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+
+import pytest
+
+from ringwalk._core.process import Undisturbed
+
+
+def test_ctrl_c_waits_for_the_end_of_the_outermost_block() -> None:
+    seen = []
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012  where it is raised is the question
+        with Undisturbed():
+            with Undisturbed():
+                os.kill(os.getpid(), signal.SIGINT)
+                seen.append("inner")
+            seen.append("outer")
+        seen.append("after")
+    assert seen == ["inner", "outer"]
+
+
+def test_another_thread_may_get_the_signal() -> None:
+    seen = []
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012
+        with Undisturbed():
+            sender = threading.Thread(
+                target=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+            )
+            sender.start()
+            sender.join()
+            seen.append("block")
+        seen.append("after")
+    assert seen == ["block"]
+
+
+def test_handlers_are_as_before() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with Undisturbed():
+        pass
+    assert signal.getsignal(signal.SIGINT) is before
+    with pytest.raises(KeyboardInterrupt):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Undisturbed():
+            os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)
