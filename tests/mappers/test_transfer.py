@@ -289,6 +289,18 @@ def test_a_segment_function_is_sent_again_only_when_its_pickle_changed() -> None
     assert seen[1][1] != seen[2][1]
 
 
+def test_what_workers_started_with_is_sent_only_when_it_changed() -> None:
+    runner = Stateful()
+    with WorkerMapper(runner.segment, num_workers=1) as mapper:
+        mapper.renew(runner.segment, as_started=True)
+        mapper.renew(runner.segment)
+        assert mapper._pool.renewed is None  # type: ignore[union-attr]
+        assert mapper.map([5])[0][:2] == (5, 0)
+        runner.cycle = 4
+        mapper.renew(runner.segment)
+        assert mapper.map([5])[0][:2] == (5, 4)
+
+
 def test_a_worker_that_starts_later_gets_the_renewed_function() -> None:
     runner = Stateful()
     with WorkerMapper(runner.segment, num_workers=1) as mapper:

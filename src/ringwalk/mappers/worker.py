@@ -57,19 +57,23 @@ class WorkerMapper(ProcessMapper):
         """The class whose objects run the segments."""
         return self._worker_type
 
-    def renew(self, segment_func: SegmentFunc) -> None:
+    def renew(self, segment_func: SegmentFunc, *, as_started: bool = False) -> None:
         """Have the next maps run this function, as it is now, in the workers that run already.
 
         It is pickled here, and sent with the next map if its pickle is another one than before. A
-        worker unpickles it once. So a bound method takes what was set on its object since
-        ``init`` along, and what segments set on the worker's copy stays there.
+        worker unpickles it once. So a bound method takes what was set on its object since ``init``
+        along, and what segments set on the worker's copy stays there.
+
+        Args:
+            as_started: for a call right after ``init``: workers have the function already, and it
+                is not sent before it changes.
 
         Raises:
             ClosedError: the mapper is not running.
             Whatever pickling raises; the mapper then keeps the function it has.
         """
         with self._mapping() as setup:
-            self._running_pool().renew(segment_func)
+            self._running_pool().renew(segment_func, as_started=as_started)
             self._setup = replace(
                 setup, segment_func=segment_func, offered=offered_names(segment_func)
             )

@@ -83,12 +83,17 @@ class Pool:
         self.space.forget(death.slot)
         return retried, lost
 
-    def renew(self, func: SegmentFunc) -> None:
+    def renew(self, func: SegmentFunc, *, as_started: bool = False) -> None:
         """Have the next maps run this function, as it is now. Not while a map runs.
+
+        Args:
+            as_started: workers have it, unchanged since they started: only take note of its pickle.
 
         Raises what pickling raises, and HeapFullError; the workers then keep what they have.
         """
         pickled = dumps_in_band(func)
+        if as_started:
+            self._renewed_bytes = pickled
         if pickled == self._renewed_bytes:
             return
         heap = self.space.codec.own

@@ -274,6 +274,20 @@ def test_unequal_lengths_are_refused(ringwalk_host: Any, make_walkers: Any) -> N
         ringwalk_host.start(Runner().run_segment).map(make_walkers(3), [1, 2])
 
 
+def test_a_runner_that_cannot_be_pickled(make_walkers: Any) -> None:
+    from ringwalk.adapters.wepy import WorkerMapper
+
+    runner = Runner()
+    runner.lock = threading.Lock()  # type: ignore[attr-defined]
+    mapper = WorkerMapper(2, Worker, segment_func=runner.run_segment)
+    with pytest.raises(TypeError, match="cannot pickle"):  # wepy raises it in map
+        mapper.init()
+    del runner.lock  # type: ignore[attr-defined]
+    mapper.init()
+    assert len(as_the_manager_does(mapper, make_walkers(2), 1, 0)) == 2
+    mapper.cleanup()
+
+
 # --- users' own workers ------------------------------------------------------------------------
 
 

@@ -29,8 +29,8 @@ class WorkerMapper(HostedMapper):
             each segment makes a context, as in wepy; so it does with a ``seed``, because the
             random state of a context cannot be set anew.
 
-    The runner is sent once a map, if it changed at all, and a worker keeps its copy: what
-    ``run_segment`` sets on the runner is still there for the worker's next segment.
+    The runner has to be picklable. It is sent once a map, if it changed at all, and a worker keeps
+    its copy: what ``run_segment`` sets on it is still there for the worker's next segment.
     """
 
     def __init__(
@@ -67,6 +67,17 @@ class WorkerMapper(HostedMapper):
         with as_wepy(WorkerException):
             engine.renew(self._func)
             return engine.map(*args, **kwargs)
+
+    def _start(self, method: StartMethod) -> None:
+        super()._start(method)
+        engine = self._running()
+        assert isinstance(engine, ringwalk.WorkerMapper)
+        # They have just been forked with it: a big runner need not be sent for the first map.
+        try:
+            engine.renew(self._func, as_started=True)
+        except BaseException:  # pickling runs user code
+            self.cleanup()
+            raise
 
     def _make_engine(self, method: StartMethod) -> ringwalk.Mapper:
         return ringwalk.WorkerMapper(
