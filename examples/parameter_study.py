@@ -46,7 +46,7 @@ def simulate(row: Any) -> None:
     def growth(t: float, y: np.ndarray) -> float:
         return beta * float(y[0]) - gamma
 
-    growth.direction = -1  # type: ignore[attr-defined]  # a peak, not a trough
+    growth.direction = -1  # type: ignore[attr-defined]  # a peak, not a dip
     solution = solve_ivp(
         slope, (0.0, DAYS), (1.0 - I0, I0), method="LSODA", events=growth, rtol=1e-8, atol=1e-10
     )

@@ -309,7 +309,9 @@ cdef class Encoder:
     cdef bytes dtype_layout(self, dtype):
         layout = self.dtypes.get(dtype)
         if layout is None:
-            layout = self.dtypes[dtype] = b"" if dtype.hasobject else pickle.dumps(dtype, 5)
+            # Not text of any length, which lies elsewhere, nor types that somebody registered.
+            plain = dtype.kind in "biufcmMSUV" and not dtype.hasobject and dtype.isbuiltin != 2
+            layout = self.dtypes[dtype] = pickle.dumps(dtype, 5) if plain else b""
         return layout
 
     cdef int scalar(self, value) except -1:
@@ -323,7 +325,7 @@ cdef class Encoder:
         cdef int ndim = cnp.PyArray_NDIM(value), k
         cdef int64_t length
         cdef uint8_t *place
-        if not layout or type(value.dtype).__module__ != "numpy.dtypes":
+        if not layout:
             return 0
         if not cnp.PyArray_IS_C_CONTIGUOUS(value):
             if cnp.PyArray_IS_F_CONTIGUOUS(value):
