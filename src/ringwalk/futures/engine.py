@@ -388,11 +388,14 @@ class Engine:
         self.wait(lambda: not self.open, grace)
         self._ending = True
         self.nudge()
-        if self._leader == threading.get_ident():
-            self._close_now()
-        else:
-            with self._lead:
+        try:
+            if self._leader == threading.get_ident():
                 self._close_now()
+            else:
+                with self._lead:
+                    self._close_now()
+        finally:
+            self._ending = False  # interrupted here, the next close() has to be able to wait
         self._tell_followers()
         dispatcher = self._dispatcher
         if dispatcher is not None and dispatcher is not threading.current_thread():

@@ -108,6 +108,7 @@ class ProcessWorkManager(WorkManager):
         super().shutdown()
         if engine is None:
             return
+        engine.interrupted = True  # a second Ctrl-C may end this: do not wait at exit either
         engine.fail_waiting("the work manager was shut down before the task had started")
         engine.close(self.shutdown_timeout)
 
