@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from ringwalk import Mapper, SerialMapper, TaskMapper, ThreadMapper, WorkerMapper
+from ringwalk.memory.header import read_owner
+from ringwalk.memory.owner import Owner
 
 # A shell starts its background jobs with SIGINT ignored, and so would be every test of Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -51,8 +53,18 @@ def shared_memory() -> set[str]:
 
 
 def _is_another_s(name: str) -> bool:
-    owner = name.split("-")[1] if name.startswith("ringwalk-") else ""
-    return owner.isdigit() and int(owner) != os.getpid() and Path(f"/proc/{owner}").exists()
+    path = Path("/dev/shm", name)
+    if name.startswith("ringwalk-"):
+        owner = Owner(*map(int, name.split("-")[1:4]))
+    else:
+        try:
+            found = read_owner(path.read_bytes()[:128]) if path.is_file() else None
+        except FileNotFoundError:
+            return True  # gone meanwhile
+        if found is None:
+            return False
+        owner = found
+    return owner.pid != os.getpid() and not owner.is_dead()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -33,7 +33,7 @@ def kills():
     return count
 
 
-def refuse(uint64_t wanted):
+def refuse(wanted):
     """Raise the HeapFullError for so many bytes, with what can be had."""
     left, cgroup = available()
     where = "the machine has" if cgroup is None else f"the memory limit of {cgroup} leaves"
