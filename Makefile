@@ -9,12 +9,15 @@ BIN := $(VENV)/bin
 # because the hosts' pins clash (numpy 1 against 2). What is tested there is the wheel.
 HOSTS := $(notdir $(patsubst %/,%,$(dir $(wildcard tests/adapters/*/requirements.txt))))
 
-.PHONY: demo test test-core bench lint wheel clean $(HOSTS:%=test-%)
+.PHONY: demo test packages test-core bench lint wheel clean $(HOSTS:%=test-%)
 
 demo: $(VENV)/.built
 	$(BIN)/ringwalk demo
 
-test: test-core $(HOSTS:%=test-%)
+test: packages test-core $(HOSTS:%=test-%)
+
+packages:
+	.ci/packages
 
 test-core: $(VENV)/.built-test
 	$(BIN)/python -m pytest
