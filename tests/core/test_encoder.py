@@ -6,6 +6,7 @@ import collections
 import enum
 import math
 import pickle
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -75,7 +76,10 @@ arrays = npst.arrays(
 scalars = npst.arrays(st.sampled_from(["f4", "f8", "i8", "u1", "?", "m8[s]"]), ()).map(
     lambda array: array[()]
 )
-leaves = numbers | texts | st.binary(max_size=100) | st.complex_numbers() | arrays | scalars
+ranges = st.builds(range, st.integers(-9, 9), st.integers(-9, 9), st.integers(1, 3))
+leaves = (
+    numbers | ranges | texts | st.binary(max_size=100) | st.complex_numbers() | arrays | scalars
+)
 names = st.sampled_from(["weight", "positions", "état", "_private"])
 values = st.recursive(
     leaves,
@@ -250,3 +254,17 @@ def test_a_pickle_is_told_apart() -> None:
 def test_broken_payloads_are_named(payload: bytes) -> None:
     with pytest.raises(ValueError, match=r"memory was written over|bytes|without a value"):
         Decoder().loads(payload, len(HEAD), [])
+
+
+def test_a_class_that_was_defined_anew_is_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder, decoder = Encoder(LARGE), Decoder()
+    old = Walker(weight=1)
+    first = encoder.dumps(old, HEAD, [])
+    assert first is not None
+    assert type(decoder.whole(first)) is Walker
+    new = type("Walker", (), {"__module__": __name__})
+    monkeypatch.setattr(sys.modules[__name__], "Walker", new)
+    encoder.begin()
+    decoder.begin()
+    assert encoder.dumps(old, HEAD, []) is None
+    assert type(decoder.whole(first)) is new

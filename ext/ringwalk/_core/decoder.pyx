@@ -15,6 +15,8 @@ import pickle
 
 import numpy as np
 
+from ringwalk._core.encoder import is_current
+
 cdef extern from "Python.h":
     object PyComplex_FromDoubles(double, double)
     object PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
@@ -51,6 +53,11 @@ cdef class Decoder:
 
     def __cinit__(self):
         self.layouts = {}
+
+    def begin(self):
+        """A new map: forget classes that may have been defined anew."""
+        self.layouts = {key: layout for key, layout in self.layouts.items()
+                        if type(layout) is not tuple or is_current((<tuple>layout)[0])}
 
     def whole(self, payload):
         """The value of a payload that has no buffers; NOT_PLAIN if it has, or is a pickle."""
@@ -170,6 +177,8 @@ cdef class Decoder:
             return found
         if tag == c"x":
             return self.scalar()
+        if tag == c"g":
+            return range(self.value(depth + 1), self.value(depth + 1), self.value(depth + 1))
         if tag == c"c":
             memcpy(parts, self.take(16), 16)
             return PyComplex_FromDoubles(parts[0], parts[1])

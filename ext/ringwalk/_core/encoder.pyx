@@ -1,6 +1,6 @@
 """Plain values written flat: walker state to bytes and back, without pickle's machinery.
 
-Plain are None, bool, 64-bit int, float, complex, str, bytes; tuple, list and dict with simple keys;
+Plain are None, bool, 64-bit int, float, complex, str, bytes, range; tuple, list, simply keyed dict;
 numpy arrays and scalars that hold no objects; and instances of Python classes that keep their state
 in ``__dict__`` and leave pickling to ``object``. What is plain comes back as pickle would bring it
 back: same types, one object where there was one, cycles through lists, dicts and instances kept.
@@ -8,13 +8,14 @@ For anything else ``dumps`` gives None, and the caller pickles.
 
 A value is a tag byte and what it needs; numbers are little-endian and unaligned::
 
-    N T F | i s64 | f f64 | c 2 x f64 | s b: u32 length, bytes | t l d: u32 count, elements
+    N T F | g start, stop, step | i s64 | f f64 | c 2 x f64 | s b: u32 length, bytes | t l d: u32 count, elements
     o: layout, attribute values | x: layout, bytes | r: u32 number of an earlier container
     a A: layout, u8 flags, u8 ndim, ndim x s64, then the data, or for A the u32 number of a buffer
     layout: u32 length, pickle of (class, attribute names) or of a dtype
 
-Layouts are pickled once an encoder and looked up by their bytes once a decoder; so neither may
-outlive a map, between maps a class may be defined anew. No user code runs but to pickle a class.
+Layouts are pickled once an encoder and looked up by their bytes once a decoder. Between maps a
+class may be defined anew: ``begin`` forgets those that are not found under their name any more.
+No user code runs but to pickle a class.
 """
 
 cimport cython
@@ -30,6 +31,7 @@ from ringwalk._core.plain cimport DEEPEST, FORTRAN, READONLY
 
 import copyreg
 import pickle
+import sys
 
 import numpy as np
 
@@ -82,6 +84,14 @@ def _keeps_state_in_dict(cls):
     )
 
 
+def is_current(cls):
+    """Whether a class is still what is found under its name, as pickle would ask."""
+    found = sys.modules.get(cls.__module__)
+    for name in cls.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is cls
+
+
 def _is_data_descriptor(cls, name):
     return hasattr(type(getattr(cls, "__dict__", {}).get(name)), "__set__")
 
@@ -114,6 +124,11 @@ cdef class Encoder:
 
     def __dealloc__(self):
         free(self.data)
+
+    def begin(self):
+        """A new map: look again at what was refused, and at what may have been defined anew."""
+        self.layouts = {cls: layouts for cls, layouts in self.layouts.items()
+                        if layouts and is_current(cls)}
 
     def dumps(self, value, bytes head, list large):
         """``head`` followed by the value, as bytes; None if it is not plain.
@@ -243,6 +258,9 @@ cdef class Encoder:
             return self.tagged(c"c", parts, 16)
         if kind in SCALARS:
             return self.scalar(value)
+        if kind is range:
+            return (self.tag(c"g") and self.value(value.start, depth)
+                    and self.value(value.stop, depth) and self.value(value.step, depth))
         return self.known(value) or self.instance(value, kind, depth)
 
     cdef int tuple(self, tuple value, int depth) except -1:

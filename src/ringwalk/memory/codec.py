@@ -102,12 +102,13 @@ class Codec:
         self._arena = arena
         self.heaps = heaps
         self.own = heaps[own]
-        self.begin()
-
-    def begin(self) -> None:
-        """A new map: forget what classes looked like in the last one."""
         self._encoder = Encoder(OUT_OF_BAND_FROM, _REDUCERS)
         self._decoder = Decoder()
+
+    def begin(self) -> None:
+        """A new map: look again at what classes look like."""
+        self._encoder.begin()
+        self._decoder.begin()
 
     def dumps(self, value: object) -> Encoded:
         """Write a value; what pickle refuses as well (lambdas, ``__main__``) goes by cloudpickle.

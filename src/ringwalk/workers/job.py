@@ -2,7 +2,8 @@
 
 A map's arguments are columns, one element a walker. How a column's elements reach the segment is
 the column's own business: the same for all, indexed in a sequence, a row of a block, or part of
-the task's own payload.
+the task's own payload. None of these classes has slots, so that a job can travel flat (see
+``_core.encoder``), for a tenth of the time that pickle takes to write and read it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ class NoSources:
         raise AssertionError(f"the arguments of task {task} are at hand")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Constant:
     """The same value for every walker."""
 
@@ -58,7 +59,7 @@ class Constant:
         return lambda task: value
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Indexed:
     """A sequence that the worker has whole."""
 
@@ -69,7 +70,7 @@ class Indexed:
         return get if first == 0 else lambda task: get(first + task)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rows:
     """Rows of a block that this process has open."""
 
@@ -80,7 +81,7 @@ class Rows:
         return begin if first == 0 else lambda task: begin(first + task)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class RemoteRows:
     """Rows of a block that the worker opens by its number."""
 
@@ -90,7 +91,7 @@ class RemoteRows:
         return Rows(sources.block(self.number)).getter(sources, first)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Carried:
     """Element ``position`` of the ``count`` that travel in the task's own payload."""
 
@@ -105,14 +106,14 @@ class Carried:
 Column = Constant | Indexed | Rows | RemoteRows | Carried
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Returned:
     """Stands for a row that the segment returned: the caller gets its own row of that block."""
 
     column: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Renewed:
     """A segment function that takes the place of the one that the workers started with.
 
@@ -126,7 +127,7 @@ class Renewed:
     length: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Job:
     """One map, or one wave of a long one.
 
