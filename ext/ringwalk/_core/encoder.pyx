@@ -8,7 +8,8 @@ For anything else ``dumps`` gives None, and the caller pickles.
 
 A value is a tag byte and what it needs; numbers are little-endian and unaligned::
 
-    N T F | g start, stop, step | i s64 | f f64 | c 2 x f64 | s b: u32 length, bytes | t l d: u32 count, elements
+    N T F | g: start, stop, step
+    i s64 | f f64 | c 2 x f64 | s b: u32 length, bytes | t l d: u32 count, elements
     o: layout, attribute values | x: layout, bytes | r: u32 number of an earlier container
     a A: layout, u8 flags, u8 ndim, ndim x s64, then the data, or for A the u32 number of a buffer
     layout: u32 length, pickle of (class, attribute names) or of a dtype
