@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from concurrent.futures import BrokenExecutor
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from typing import Any
@@ -121,6 +122,22 @@ class WorkerDied(MapError):
         self.exitcode = exitcode
         self.signal = signal
         self.out_of_memory = out_of_memory
+
+
+class NodeLostError(MapError, BrokenExecutor):
+    """A batch did not come back from its node, on its last permitted attempt.
+
+    Attributes:
+        host: the node, or those that it may have been: not every engine tells.
+        batch: number of the batch in its map.
+        walkers: what was in it; some of their segments may have run.
+    """
+
+    def __init__(self, message: str, *, walkers: range, host: str, batch: int) -> None:
+        super().__init__(message, walker=walkers.start)
+        self.walkers = walkers
+        self.host = host
+        self.batch = batch
 
 
 class TaskDied(RingwalkError, BrokenProcessPool):

@@ -84,6 +84,12 @@ def resolve_devices(
     return resolved
 
 
+def check_devices(devices: Sequence[int | str] | Literal["auto"] | None) -> None:
+    """Refuse with ConfigError what would be a list of devices on no machine."""
+    if devices is not None and devices != "auto":
+        _entries(devices)
+
+
 def device_for(worker_index: int, devices: tuple[Device, ...] | None) -> Device | None:
     """Return the worker's device, round-robin: no device gets two workers more than another."""
     return None if devices is None else devices[worker_index % len(devices)]

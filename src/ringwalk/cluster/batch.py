@@ -1,0 +1,146 @@
+"""What travels between the caller and a node: a batch of walkers there, a reply back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ringwalk.cluster.packing import Pack
+from ringwalk.cluster.site import NodeInfo
+from ringwalk.errors import MapError
+from ringwalk.workers.failure import Failure
+
+_OF_A_MAP = ("results", "errors", "__notes__")  # attributes that only the caller's error gets
+
+SPEC = "spec"
+"""Asks for what a node's pool is made of, in ``Reply.wants``; other wants are broadcasts' keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Same:
+    """One value for all walkers."""
+
+    pack: Pack
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """A broadcast value, by its key."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Light:
+    """Numbers and short texts, or an array of numbers: one element a walker of the batch."""
+
+    values: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Heavy:
+    """Any other objects, one pack a walker of the batch; nobody but the worker opens it."""
+
+    packs: list[Pack]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The batch's rows of a walker block of ``n``, as bytes of shape (walkers, record)."""
+
+    n: int
+    fields: Mapping[str, np.dtype[Any]]
+    records: npt.NDArray[np.uint8]
+
+
+Column = Same | Shared | Light | Heavy | Rows
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Walkers [first, first + count) of a map. With none, the node only makes its pool ready.
+
+    Attributes:
+        run: names the pool: one mapper, from init to cleanup.
+        epoch, number: of the map since ``init``, and of the batch in it.
+        names: of the last ``len(names)`` columns, which go by keyword.
+        spec, broadcasts: what the node said that it lacks.
+    """
+
+    run: str
+    epoch: int = 0
+    number: int = 0
+    first: int = 0
+    count: int = 0
+    cycle: int = 0
+    columns: tuple[Column, ...] = ()
+    names: tuple[str, ...] = ()
+    spec: Pack | None = None
+    broadcasts: Mapping[str, Pack] = field(default_factory=dict)
+
+    @property
+    def walkers(self) -> range:
+        return range(self.first, self.first + self.count)
+
+    @property
+    def shown(self) -> str:
+        last = self.first + self.count - 1
+        return f"batch {self.number} of map {self.epoch} (walkers {self.first} to {last})"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """An error of a walker; only plain values, so that it always travels."""
+
+    kind: type[MapError]
+    message: str
+    details: Mapping[str, Any]
+    cause: Failure | None
+
+    @classmethod
+    def of(cls, error: MapError) -> Report:
+        # Every class of them takes its own attributes as keywords.
+        details = {name: value for name, value in vars(error).items() if name not in _OF_A_MAP}
+        cause = error.__cause__
+        failure = None if cause is None else Failure.of(cause, "segment")
+        return cls(type(error), str(error), details, failure)
+
+    def to_error(self, host: str) -> MapError:
+        error = self.kind(self.message, **self.details)
+        error.__cause__ = None if self.cause is None else self.cause.original()
+        error.add_note(f"on node {host}")
+        return error
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a node says of a batch.
+
+    Attributes:
+        wants: what it lacks; then nothing was run, and the batch is to be sent again with it.
+        failure: why the pool could not be made or is gone.
+        results: a list, one element a walker; of those not in ``finished`` None.
+        finished: the walkers that have a result; None stands for all.
+        returned: walkers whose segment returned its own row.
+        rows: of each block of the batch, the rows as the segments left them.
+        times: worker -> seconds of its segments.
+        seconds: that the batch took on the node.
+    """
+
+    run: str
+    epoch: int
+    number: int
+    node: NodeInfo
+    wants: tuple[str, ...] = ()
+    failure: Failure | None = None
+    results: Pack | None = None
+    finished: tuple[int, ...] | None = None
+    errors: tuple[Report, ...] = ()
+    returned: tuple[int, ...] = ()
+    rows: tuple[npt.NDArray[np.uint8], ...] = ()
+    times: Mapping[int, list[float]] = field(default_factory=dict)
+    seconds: float = 0.0

@@ -1,0 +1,48 @@
+"""How many walkers go in the next batch: a moment's work, and a fair share of what is left."""
+
+from __future__ import annotations
+
+import math
+
+TARGET_S = 0.1
+"""What a batch should take on its node: long against its way there and back, short in a map."""
+
+AHEAD = 2
+"""Batches under way for each node: one is run while the next one travels."""
+
+MOST_BYTES = 64 << 20
+"""A batch is closed when it holds so much."""
+
+MOST_WALKERS = 1 << 16  # what a pool's task table can hold
+
+
+class Cutter:
+    """Learns from what came back how long a walker takes.
+
+    Args:
+        nodes: that share a map.
+        fixed: walkers in every batch, if the user says so.
+    """
+
+    def __init__(self, nodes: int, fixed: int | None) -> None:
+        self._nodes = nodes
+        self._fixed = fixed
+        self._seconds: float | None = None
+        self.workers = 1  # of the largest node
+
+    def learn(self, walkers: int, seconds: float) -> None:
+        """A batch of so many walkers took its node so long."""
+        fresh = seconds / walkers
+        self._seconds = fresh if self._seconds is None else (self._seconds + fresh) / 2
+
+    def size(self, left: int) -> int:
+        """Walkers of the next batch, of ``left`` that no batch has taken yet."""
+        if self._fixed is not None:
+            return min(self._fixed, left, MOST_WALKERS)
+        # A node runs one batch at a time: one for each of its workers, unless others would starve.
+        least = min(self.workers, math.ceil(left / self._nodes))
+        if self._seconds is None:
+            return least
+        share = math.ceil(left / (self._nodes * AHEAD))
+        by_time = int(TARGET_S / max(self._seconds, TARGET_S / MOST_WALKERS))
+        return max(least, min(share, by_time))

@@ -1,0 +1,162 @@
+"""The node's side: one pool a process, made for the first batch, and batches run on it.
+
+The engine calls ``serve`` in its processes, from any thread. A batch of another run ends the pool
+of the run before. What the segments do wrong comes back as data; an exception out of ``serve`` is
+a fault of the node.
+
+The pool ends with the process, however that ends.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.util import Finalize
+from typing import Any
+
+from ringwalk.cluster.batch import SPEC, Batch, Reply, Report
+from ringwalk.cluster.node_mapper import NodeMapper
+from ringwalk.cluster.packing import Pack
+from ringwalk.cluster.site import NodeInfo, fit_to_start_processes, look_around
+from ringwalk.errors import ConfigError, MapError, TransferError
+from ringwalk.mappers.process import segment_times
+from ringwalk.mappers.transaction import Transaction
+from ringwalk.workers.failure import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What a node's pool is made of: arguments of ``WorkerMapper``."""
+
+    options: Mapping[str, Any]
+
+
+class Node:
+    """The pool of this process, and for which run it was made."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._run = ""
+        self._mapper: NodeMapper | None = None
+        self._info = NodeInfo("", 0)
+        self._ends_at_exit = False
+
+    def serve(self, batch: Batch) -> Reply:
+        began = time.perf_counter()
+        with self._lock, fit_to_start_processes() as rank:
+            if self._run != batch.run and batch.spec is None:
+                return Reply(batch.run, batch.epoch, batch.number, look_around(0, ()), (SPEC,))
+            try:
+                mapper = self._mapper_of(batch, rank)
+                wants = mapper.missing(batch)
+                if wants or not batch.count:
+                    return Reply(batch.run, batch.epoch, batch.number, self._info, wants)
+                wave = mapper.run(batch)
+            except Exception as error:  # the pool cannot be made, or is gone: the caller decides
+                failure = Failure.of(error, "start")
+                self._end()
+                info = look_around(0, ())
+                return Reply(batch.run, batch.epoch, batch.number, info, failure=failure)
+            return self._reply(batch, mapper, wave, began)
+
+    def retire(self, run: str) -> NodeInfo | None:
+        """End the pool if it is of this run; says who did it."""
+        with self._lock:
+            if self._run != run:
+                return None
+            info = self._info
+            self._end()
+            return info
+
+    def _mapper_of(self, batch: Batch, rank: str | None) -> NodeMapper:
+        if self._mapper is None or self._run != batch.run:
+            self._end()
+            assert batch.spec is not None
+            spec: Spec = batch.spec.open()
+            if rank is not None and spec.options["start_method"] == "fork":
+                raise ConfigError(
+                    f"start_method='fork' in an MPI rank ({rank} is set): a forked worker would "
+                    "take itself for the rank; use start_method='spawn'"
+                )
+            mapper = NodeMapper(**spec.options)
+            mapper.init()
+            self._run, self._mapper, self._info = batch.run, mapper, mapper.describe()
+            if not self._ends_at_exit:
+                # Processes of multiprocessing run no exit handlers but its own, and then wait for
+                # their children: a pool's wait for the end of this process.
+                Finalize(None, self._end, exitpriority=100)
+                self._ends_at_exit = True
+        return self._mapper
+
+    def _end(self) -> None:
+        mapper, self._mapper, self._run = self._mapper, None, ""
+        if mapper is not None:
+            mapper.cleanup()
+
+    def _reply(self, batch: Batch, mapper: NodeMapper, wave: Transaction, began: float) -> Reply:
+        errors = dict(wave.errors)
+        results = _packed(wave, errors)
+        finished = None
+        if errors:
+            finished = tuple(walker for walker in wave.outcome() if walker not in errors)
+        return Reply(
+            batch.run,
+            batch.epoch,
+            batch.number,
+            self._info,
+            results=results,
+            finished=finished,
+            errors=tuple(Report.of(error) for error in errors.values()),
+            returned=tuple(wave.returned),
+            # A copy: the engine sends it when the next batch may be at work already.
+            rows=tuple(rows.copy() for rows in mapper.worked_rows(batch)),
+            times=segment_times(self._info.workers, [wave.records()]),
+            seconds=time.perf_counter() - began,
+        )
+
+
+def _packed(wave: Transaction, errors: dict[int, MapError]) -> Pack:
+    """The results in one piece. Those that cannot be sent on become errors."""
+    try:
+        return Pack.of(wave.results)
+    except Exception:  # pickling runs user code
+        kept = list(wave.results)
+    for k, result in enumerate(kept):
+        try:
+            Pack.of(result)
+        except Exception as error:  # pickling runs user code
+            kept[k] = None
+            walker = wave.first + k
+            errors[walker] = TransferError(
+                f"the result of walker {walker} cannot be pickled to leave its node: {error}",
+                walker=walker,
+            )
+            errors[walker].__cause__ = error
+    return Pack.of(kept)
+
+
+_node = Node()
+
+
+def _forget() -> None:
+    """In a forked process: the pool, and a lock that its parent may hold, are the parent's."""
+    global _node
+    _inherited.append(_node)  # not to be collected here
+    _node = Node()
+
+
+_inherited: list[Node] = []
+os.register_at_fork(after_in_child=_forget)
+
+
+def serve(batch: Batch) -> Reply:
+    """Run a batch on this process's pool. What engines are given to call."""
+    return _node.serve(batch)
+
+
+def retire(run: str) -> NodeInfo | None:
+    """End this process's pool if it is of this run."""
+    return _node.retire(run)

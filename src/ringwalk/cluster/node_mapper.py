@@ -1,0 +1,129 @@
+"""The mapper of a node: a WorkerMapper that runs pieces of a larger map.
+
+Walkers keep the numbers that they have in the whole map, so their random streams, their rows'
+indices and their errors are those of one machine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ringwalk.cluster import batch as wire
+from ringwalk.cluster.batch import Batch
+from ringwalk.cluster.broadcast import Kept
+from ringwalk.cluster.packing import Sealed
+from ringwalk.cluster.site import NodeInfo, look_around
+from ringwalk.mappers import WorkerMapper
+from ringwalk.mappers.arguments import Arguments
+from ringwalk.mappers.transaction import Transaction
+from ringwalk.memory import WalkerBlock
+from ringwalk.workers.job import Column, Constant, Indexed, Rows
+
+
+class _Offset:
+    """A batch's elements, looked up by the number of their walker in the whole map."""
+
+    def __init__(self, first: int, values: Sequence[Any]) -> None:
+        self.first = first
+        self.values = values
+
+    def __getitem__(self, walker: int) -> Any:
+        return self.values[walker - self.first]
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.values)
+
+
+class NodeMapper(WorkerMapper):
+    """A WorkerMapper that runs pieces of a larger map, and keeps what stays between them."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._blocks: dict[int, WalkerBlock] = {}
+        self._kept: dict[str, Kept] = {}
+
+    def describe(self) -> NodeInfo:
+        return look_around(
+            self.num_workers or 0, [device.visible for device in self._devices or ()]
+        )
+
+    def missing(self, batch: Batch) -> tuple[str, ...]:
+        """Take in the broadcasts that came along; keys of those that the batch needs still."""
+        for key, pack in batch.broadcasts.items():
+            if key not in self._kept:
+                self._kept[key] = Kept(key, pack)
+        needed = (column.key for column in batch.columns if isinstance(column, wire.Shared))
+        return tuple(key for key in needed if key not in self._kept)
+
+    def run(self, batch: Batch) -> Transaction:
+        """Run the batch's segments to their end."""
+        with self._mapping():
+            pool = self._running_pool()
+            columns = [self._column(batch, k, each) for k, each in enumerate(batch.columns)]
+            split = len(columns) - len(batch.names)
+            named = dict(zip(batch.names, columns[split:], strict=True))
+            end = batch.first + batch.count
+            arguments = Arguments(end, tuple(columns[:split]), named, ())
+            wave = Transaction(
+                pool,
+                arguments,
+                self._options,
+                first=batch.first,
+                count=batch.count,
+                cycle=batch.cycle,
+            )
+            try:
+                for _ in self._run_wave(wave, end, [], each=False):
+                    pass
+            except BaseException:
+                self._give_up(pool, wave)
+                raise
+            return wave
+
+    def _column(self, batch: Batch, position: int, column: wire.Column) -> Column:
+        match column:
+            case wire.Same(pack):
+                return Constant(Sealed(pack))
+            case wire.Shared(key):
+                return Constant(self._kept[key])
+            case wire.Light(values):
+                return Indexed(_Offset(batch.first, values))
+            case wire.Heavy(packs):
+                return Indexed(_Offset(batch.first, [Sealed(pack) for pack in packs]))
+            case wire.Rows(n, fields, records):
+                block = self._block(position, n, fields)
+                front, _ = block.generations()
+                _as_bytes(front)[batch.first : batch.first + batch.count] = records
+                return Rows(block)
+
+    def _block(self, position: int, n: int, fields: Mapping[str, np.dtype[Any]]) -> WalkerBlock:
+        """Room for a block of the caller's: all its rows, so that each keeps its number."""
+        block = self._blocks.get(position)
+        if block is None or len(block) != n or block.fields != fields:
+            if block is not None:
+                block.close()
+            block = self._blocks[position] = WalkerBlock.create(n, fields)
+        return block
+
+    def worked_rows(self, batch: Batch) -> Iterator[npt.NDArray[np.uint8]]:
+        """What the segments made of the batch's rows."""
+        for position, column in enumerate(batch.columns):
+            if isinstance(column, wire.Rows):
+                _, back = self._blocks[position].generations()
+                yield _as_bytes(back)[batch.first : batch.first + batch.count]
+
+    def cleanup(self) -> None:
+        super().cleanup()
+        for block in self._blocks.values():
+            block.close()
+        for kept in self._kept.values():
+            kept.close()
+        self._blocks, self._kept = {}, {}
+
+
+def _as_bytes(records: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    return records.view(np.uint8).reshape(len(records), records.dtype.itemsize)
