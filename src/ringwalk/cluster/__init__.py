@@ -1,7 +1,9 @@
 """Many nodes: Ringwalk's pools beneath an engine that exists already.
 
-    with ClusterMapper(mpi_engine(), segment, nodes=4) as mapper:
-        mapper.map(block)
+    with mpi_engine() as engine:
+        if engine is not None:
+            with ClusterMapper(engine, segment) as mapper:
+                mapper.map(block)
 
 The engine, any ``concurrent.futures.Executor`` with one slot a node, moves batches between nodes;
 shared memory serves the cores within each.

@@ -33,11 +33,11 @@ class ClusterMapper(Mapper):
 
     Args:
         engine: any ``concurrent.futures.Executor`` with one slot a node, which stays the caller's;
-            or a function that makes one, which ``cleanup`` then shuts down. ``mpi_engine`` and
-            ``dask_engine`` give such.
+            or a function that makes one, which ``cleanup`` then shuts down. ``mpi.mpi_engine``
+            and ``dask.DaskEngine`` are such.
         num_workers: of each node. Default: the CPUs that the engine's process there may use.
         devices: of each node, as it was granted them.
-        nodes: how many slots the engine has.
+        nodes: how many slots the engine has. Default: its ``num_workers`` if it tells, else 1.
         batch_size: walkers in a batch. Default: about 0.1 s of work, learnt from the replies.
         worker_type: a subclass of ``ringwalk.Worker``.
         start_method: of the workers, see ``WorkerMapper``. Never "fork" in an MPI rank or beside
@@ -57,7 +57,7 @@ class ClusterMapper(Mapper):
         num_workers: SupportsIndex | None = None,
         devices: Sequence[int | str] | Literal["auto"] | None = None,
         *,
-        nodes: SupportsIndex = 1,
+        nodes: SupportsIndex | None = None,
         batch_size: SupportsIndex | None = None,
         worker_type: type[Worker] | None = None,
         start_method: StartMethod = "spawn",
@@ -78,7 +78,7 @@ class ClusterMapper(Mapper):
             )
         self._engine = engine
         self._granted = devices
-        self._nodes = _positive("nodes", nodes)
+        self._slots = None if nodes is None else _positive("nodes", nodes)
         self._batch_size = None if batch_size is None else _positive("batch_size", batch_size)
         self._worker_type = check_worker_type("worker_type", worker_type)
         self._start_method: StartMethod = start_method
@@ -125,8 +125,9 @@ class ClusterMapper(Mapper):
                 "nodes share no memory with this process, so all of it has to travel"
             ) from error
         engine = self._engine if isinstance(self._engine, Executor) else self._engine()
-        self._fleet = Fleet(engine, self._nodes, spec)
-        self._cutter = Cutter(self._nodes, self._batch_size)
+        slots: int = self._slots or getattr(engine, "num_workers", 1)
+        self._fleet = Fleet(engine, slots, spec)
+        self._cutter = Cutter(slots, self._batch_size)
         try:
             self._fleet.start()
         except BaseException:

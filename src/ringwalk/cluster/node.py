@@ -57,7 +57,7 @@ class Node:
                 wave = mapper.run(batch)
             except Exception as error:  # the pool cannot be made, or is gone: the caller decides
                 failure = Failure.of(error, "start")
-                self._end()
+                self.end()
                 info = look_around(0, ())
                 return Reply(batch.run, batch.epoch, batch.number, info, failure=failure)
             return self._reply(batch, mapper, wave, began)
@@ -68,12 +68,12 @@ class Node:
             if self._run != run:
                 return None
             info = self._info
-            self._end()
+            self.end()
             return info
 
     def _mapper_of(self, batch: Batch, rank: str | None) -> NodeMapper:
         if self._mapper is None or self._run != batch.run:
-            self._end()
+            self.end()
             assert batch.spec is not None
             spec: Spec = batch.spec.open()
             if rank is not None and spec.options["start_method"] == "fork":
@@ -87,11 +87,12 @@ class Node:
             if not self._ends_at_exit:
                 # Processes of multiprocessing run no exit handlers but its own, and then wait for
                 # their children: a pool's wait for the end of this process.
-                Finalize(None, self._end, exitpriority=100)
+                Finalize(None, self.end, exitpriority=100)
                 self._ends_at_exit = True
         return self._mapper
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End the pool, whoever's it is."""
         mapper, self._mapper, self._run = self._mapper, None, ""
         if mapper is not None:
             mapper.cleanup()
@@ -160,3 +161,8 @@ def serve(batch: Batch) -> Reply:
 def retire(run: str) -> NodeInfo | None:
     """End this process's pool if it is of this run."""
     return _node.retire(run)
+
+
+def end_pool() -> None:
+    """End this process's pool, whoever's it is: the process is about to end."""
+    _node.end()
