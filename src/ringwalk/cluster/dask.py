@@ -8,6 +8,8 @@ Start the Dask workers with ``--nworkers 1 --nthreads 2``: one batch is run whil
 
 Dask runs the batch of a worker that died again by itself, up to its scheduler's own
 ``distributed.scheduler.allowed-failures`` (3). Set that to 0 for ``max_retries`` to be the limit.
+A batch whose reply died with its worker before it was fetched is run again whatever is set: on
+Dask, ``max_retries=0`` does not promise that no segment runs twice.
 """
 
 from __future__ import annotations

@@ -125,7 +125,7 @@ class ClusterMapper(Mapper):
                 "nodes share no memory with this process, so all of it has to travel"
             ) from error
         engine = self._engine if isinstance(self._engine, Executor) else self._engine()
-        slots: int = self._slots or getattr(engine, "num_workers", 1)
+        slots = self._slots or int(getattr(engine, "num_workers", 1))
         self._fleet = Fleet(engine, slots, spec)
         self._cutter = Cutter(slots, self._batch_size)
         try:

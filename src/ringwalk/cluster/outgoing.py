@@ -108,6 +108,7 @@ def _cut(
         return wire.Light(column.values[first:end])
     if isinstance(column, Rows):
         front, _ = column.block.generations()
-        records = front[first:end].view(np.uint8).reshape(end - first, front.itemsize)
+        # A copy: an engine may send late, and hold what it sent for longer than the block lives.
+        records = front[first:end].copy().view(np.uint8).reshape(end - first, front.itemsize)
         return wire.Rows(len(column.block), dict(column.block.fields), records)
     return column
