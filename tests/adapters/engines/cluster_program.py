@@ -34,6 +34,10 @@ def fail_at_3(k: int) -> int:
     return k
 
 
+def bound(k: int, device: int | str) -> str:
+    return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
 def error_of(mapper: ClusterMapper) -> SegmentError:
     try:
         mapper.map(range(8))
@@ -69,6 +73,12 @@ def main() -> None:
         with ClusterMapper(engine, fail_at_3, 1, batch_size=2, on_error="finish") as mapper:
             error = error_of(mapper)
             assert (error.walker, error.completed) == (3, [0, 1, 2, 4, 5, 6, 7])
+        if "CUDA_VISIBLE_DEVICES" in os.environ:  # a batch system granted some
+            with ClusterMapper(engine, bound, 2, "auto", batch_size=50) as mapper:
+                seen = set(mapper.map(range(500)))
+                for node in mapper.nodes:
+                    print(f"devices of {node.host}: {','.join(node.devices)}", flush=True)
+                    assert seen <= set(node.devices)
         print(f"mapped over {len(nodes)} nodes on {' '.join(hosts)}", flush=True)
 
 
