@@ -20,6 +20,10 @@ SPEC = "spec"
 """Asks for what a node's pool is made of, in ``Reply.wants``; other wants are broadcasts' keys."""
 
 
+TIMES = np.dtype([("state", "u8"), ("start_ns", "i8"), ("end_ns", "i8")])
+"""What of a task's record tells of its worker and its time."""
+
+
 @dataclass(frozen=True, slots=True)
 class Same:
     """One value for all walkers."""
@@ -127,7 +131,7 @@ class Reply:
         finished: the walkers that have a result; None stands for all.
         returned: walkers whose segment returned its own row.
         rows: of each block of the batch, the rows as the segments left them.
-        times: worker -> seconds of its segments.
+        records: who ran each walker, from when to when; dtype ``TIMES``.
         seconds: that the batch took on the node.
     """
 
@@ -142,5 +146,5 @@ class Reply:
     errors: tuple[Report, ...] = ()
     returned: tuple[int, ...] = ()
     rows: tuple[npt.NDArray[np.uint8], ...] = ()
-    times: Mapping[int, list[float]] = field(default_factory=dict)
+    records: npt.NDArray[Any] = field(default_factory=lambda: np.zeros(0, TIMES))
     seconds: float = 0.0

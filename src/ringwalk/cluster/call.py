@@ -6,14 +6,16 @@ whatever an aborted map left running is never looked at.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ringwalk.cluster.batch import Batch, Reply
-from ringwalk.cluster.cutter import AHEAD, Cutter
+from ringwalk.cluster.cutter import Cutter
 from ringwalk.cluster.fleet import Fleet
 from ringwalk.cluster.outgoing import Outgoing
 from ringwalk.errors import MapError, NodeLostError, RingwalkError, TransferError
@@ -32,10 +34,10 @@ class Call:
 
     Attributes:
         errors: walker -> its error.
-        done: walker -> result of every segment that finished.
+        ran: of each batch that came back, the walkers that have a result.
         returned: walkers whose segment returned the row it was given.
         finished: number of walkers that are done or failed.
-        times: worker -> seconds of its segments.
+        records: of each batch, the number of its node's first worker and who ran its walkers.
     """
 
     def __init__(
@@ -44,15 +46,17 @@ class Call:
         cutter: Cutter,
         arguments: Arguments,
         options: Options,
+        results: list[Any],
         *,
         epoch: int,
         cycle: int,
     ) -> None:
         self.errors: dict[int, MapError] = {}
-        self.done: dict[int, Any] = {}
+        self.ran: list[Sequence[int]] = []
         self.returned: list[int] = []
         self.finished = 0
-        self.times: dict[int, list[float]] = {}
+        self.records: list[tuple[int, int, npt.NDArray[Any]]] = []
+        self._results = results
         self._fleet = fleet
         self._cutter = cutter
         self._options = options
@@ -74,7 +78,7 @@ class Call:
     def fill(self) -> None:
         """Send batches until enough are under way."""
         outgoing = self._outgoing
-        while len(self._pending) < AHEAD * self._fleet.size and not self._stopping:
+        while len(self._pending) < self._cutter.credits and not self._stopping:
             left = outgoing.count - outgoing.next
             if not left:
                 return
@@ -107,6 +111,10 @@ class Call:
         self.fill()
         return fresh
 
+    def done(self) -> dict[int, Any]:
+        """Walker -> result of every segment that finished."""
+        return {walker: self._results[walker] for walkers in self.ran for walker in walkers}
+
     def abandon(self) -> None:
         """Cancel what waits. What runs goes on to its end on its node; nobody looks at it."""
         for future in self._pending:
@@ -123,7 +131,7 @@ class Call:
         except RuntimeError as error:  # BrokenExecutor is one, and so is "after shutdown"
             self._give_up(sent, error)
 
-    def _take(self, sent: _Sent, reply: Reply) -> list[int]:
+    def _take(self, sent: _Sent, reply: Reply) -> Sequence[int]:
         batch = sent.batch
         if (reply.run, reply.epoch, reply.number) != (batch.run, batch.epoch, batch.number):
             raise RingwalkError(
@@ -135,14 +143,13 @@ class Call:
                 packs = {key: value.pack() for key, value in self._outgoing.broadcasts.items()}
                 sent.batch = self._fleet.supplied(batch, reply.wants, packs)
                 self._send(sent)
-            return []
+            return ()
         if reply.failure is not None:
             original = reply.failure.original()
             original.add_note(f"on node {reply.node.host}, at {batch.shown}")
             raise original
         first_worker = self._fleet.meet(reply.node)
-        for worker, seconds in reply.times.items():
-            self.times.setdefault(first_worker + worker, []).extend(seconds)
+        self.records.append((first_worker, reply.node.workers, reply.records))
         self._cutter.workers = max(self._cutter.workers, reply.node.workers)
         self._cutter.learn(batch.count, reply.seconds)
         self.finished += batch.count
@@ -152,9 +159,9 @@ class Call:
             report.details["walker"]: report.to_error(reply.node.host) for report in reply.errors
         }
         self.returned += reply.returned
-        return self._results(batch, reply)
+        return self._take_results(batch, reply)
 
-    def _results(self, batch: Batch, reply: Reply) -> list[int]:
+    def _take_results(self, batch: Batch, reply: Reply) -> Sequence[int]:
         assert reply.results is not None
         try:
             results = reply.results.open()
@@ -165,10 +172,11 @@ class Call:
             )
             broken.__cause__ = error
             self.errors[batch.first] = broken
-            return []
+            return ()
+        self._results[batch.first : batch.first + batch.count] = results
         finished = batch.walkers if reply.finished is None else reply.finished
-        self.done |= {walker: results[walker - batch.first] for walker in finished}
-        return list(finished)
+        self.ran.append(finished)
+        return finished
 
     def _mourn(self, sent: _Sent, error: BaseException) -> None:
         """A batch did not come back: send it again, if the engine lives and the user allows."""

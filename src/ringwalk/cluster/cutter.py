@@ -10,6 +10,9 @@ TARGET_S = 0.1
 AHEAD = 2
 """Batches under way for each node: one is run while the next one travels."""
 
+SHORT_S, AHEAD_IF_SHORT = 0.01, 8
+"""Batches shorter than this take longer to travel than to run: more of them are under way."""
+
 MOST_BYTES = 64 << 20
 """A batch is closed when it holds so much."""
 
@@ -27,13 +30,20 @@ class Cutter:
     def __init__(self, nodes: int, fixed: int | None) -> None:
         self._nodes = nodes
         self._fixed = fixed
-        self._seconds: float | None = None
+        self._seconds: float | None = None  # of a walker
+        self._batch_s = math.inf  # of a batch
         self.workers = 1  # of the largest node
 
     def learn(self, walkers: int, seconds: float) -> None:
         """A batch of so many walkers took its node so long."""
+        self._batch_s = seconds
         fresh = seconds / walkers
         self._seconds = fresh if self._seconds is None else (self._seconds + fresh) / 2
+
+    @property
+    def credits(self) -> int:
+        """How many batches may be under way."""
+        return self._nodes * (AHEAD_IF_SHORT if self._batch_s < SHORT_S else AHEAD)
 
     def size(self, left: int) -> int:
         """Walkers of the next batch, of ``left`` that no batch has taken yet."""

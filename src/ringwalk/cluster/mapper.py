@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any, Literal, SupportsIndex
 
+import numpy.typing as npt
+
 from ringwalk.cluster.call import Call
 from ringwalk.cluster.cutter import Cutter
 from ringwalk.cluster.fleet import Fleet
@@ -15,8 +17,9 @@ from ringwalk.cluster.site import NodeInfo
 from ringwalk.config import resolve_num_workers
 from ringwalk.errors import ClosedError, ConfigError
 from ringwalk.mappers.arguments import Arguments
-from ringwalk.mappers.base import Mapper, raise_first
+from ringwalk.mappers.base import Mapper, SegmentTimes, raise_first
 from ringwalk.mappers.options import check_choice, check_integer
+from ringwalk.mappers.process import segment_times
 from ringwalk.mappers.worker import check_worker_type
 from ringwalk.workers.devices import check_devices
 from ringwalk.workers.launch import StartMethod
@@ -85,6 +88,7 @@ class ClusterMapper(Mapper):
         self._asked: int | None = None
         self._epoch = 0
         self._fleet: Fleet | None = None
+        self._records: list[tuple[int, int, npt.NDArray[Any]]] = []
 
     def init(
         self,
@@ -154,17 +158,16 @@ class ClusterMapper(Mapper):
             self._cutter,
             arguments,
             self._options,
+            results,
             epoch=self._epoch,
             cycle=self._cycle,
         )
-        self._times = call.times
+        self._records = call.records
         progress = self._options.progress
         try:
             call.fill()
             while call.open:
                 fresh = call.advance()
-                for walker in fresh:
-                    results[walker] = call.done[walker]
                 if progress is not None:
                     progress(call.finished, arguments.count)
                 if each and not call.errors:
@@ -172,7 +175,8 @@ class ClusterMapper(Mapper):
         finally:
             call.abandon()
         self._returned = call.returned
-        raise_first(call.errors, call.done)
+        if call.errors:
+            raise_first(call.errors, call.done())
 
     @property
     def num_workers(self) -> int | None:
@@ -180,6 +184,18 @@ class ClusterMapper(Mapper):
         if self._fleet is None:
             return self._num_workers
         return self._asked or self._cutter.workers
+
+    @property
+    def worker_segment_times(self) -> SegmentTimes:
+        """Worker -> seconds of each segment that it ran in the last map.
+
+        Workers are numbered through: those of the node that answered first come first.
+        """
+        times: SegmentTimes = {}
+        for first, workers, records in self._records:
+            for worker, seconds in segment_times(workers, [records]).items():
+                times.setdefault(first + worker, []).extend(seconds)
+        return times
 
     @property
     def worker_type(self) -> type[Worker]:

@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from multiprocessing.util import Finalize
 from typing import Any
 
-from ringwalk.cluster.batch import SPEC, Batch, Reply, Report
+import numpy.typing as npt
+
+from ringwalk.cluster.batch import SPEC, TIMES, Batch, Reply, Report
 from ringwalk.cluster.node_mapper import NodeMapper
 from ringwalk.cluster.packing import Pack
-from ringwalk.cluster.site import NodeInfo, fit_to_start_processes, look_around
+from ringwalk.cluster.site import NodeInfo, Surroundings, look_around
 from ringwalk.errors import ConfigError, MapError, TransferError
-from ringwalk.mappers.process import segment_times
 from ringwalk.mappers.transaction import Transaction
 from ringwalk.workers.failure import Failure
 
@@ -42,19 +43,21 @@ class Node:
         self._run = ""
         self._mapper: NodeMapper | None = None
         self._info = NodeInfo("", 0)
+        self._surroundings = Surroundings()
         self._ends_at_exit = False
 
     def serve(self, batch: Batch) -> Reply:
         began = time.perf_counter()
-        with self._lock, fit_to_start_processes() as rank:
+        with self._lock:
             if self._run != batch.run and batch.spec is None:
                 return Reply(batch.run, batch.epoch, batch.number, look_around(0, ()), (SPEC,))
             try:
-                mapper = self._mapper_of(batch, rank)
+                mapper = self._mapper_of(batch)
                 wants = mapper.missing(batch)
                 if wants or not batch.count:
                     return Reply(batch.run, batch.epoch, batch.number, self._info, wants)
-                wave = mapper.run(batch)
+                with self._surroundings:
+                    wave = mapper.run(batch)
             except Exception as error:  # the pool cannot be made, or is gone: the caller decides
                 failure = Failure.of(error, "start")
                 self.end()
@@ -71,18 +74,21 @@ class Node:
             self.end()
             return info
 
-    def _mapper_of(self, batch: Batch, rank: str | None) -> NodeMapper:
+    def _mapper_of(self, batch: Batch) -> NodeMapper:
         if self._mapper is None or self._run != batch.run:
             self.end()
             assert batch.spec is not None
             spec: Spec = batch.spec.open()
+            self._surroundings = Surroundings()
+            rank = self._surroundings.rank
             if rank is not None and spec.options["start_method"] == "fork":
                 raise ConfigError(
                     f"start_method='fork' in an MPI rank ({rank} is set): a forked worker would "
                     "take itself for the rank; use start_method='spawn'"
                 )
             mapper = NodeMapper(**spec.options)
-            mapper.init()
+            with self._surroundings:
+                mapper.init()
             self._run, self._mapper, self._info = batch.run, mapper, mapper.describe()
             if not self._ends_at_exit:
                 # Processes of multiprocessing run no exit handlers but its own, and then wait for
@@ -114,9 +120,14 @@ class Node:
             returned=tuple(wave.returned),
             # A copy: the engine sends it when the next batch may be at work already.
             rows=tuple(rows.copy() for rows in mapper.worked_rows(batch)),
-            times=segment_times(self._info.workers, [wave.records()]),
+            records=_ended(wave.records()),
             seconds=time.perf_counter() - began,
         )
+
+
+def _ended(records: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Of the records of tasks, what tells who ran them and for how long."""
+    return records[["state", "start_ns", "end_ns"]].astype(TIMES)
 
 
 def _packed(wave: Transaction, errors: dict[int, MapError]) -> Pack:

@@ -21,7 +21,7 @@ from ringwalk.mappers import WorkerMapper
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.transaction import Transaction
 from ringwalk.memory import WalkerBlock
-from ringwalk.workers.job import Column, Constant, Indexed, Rows
+from ringwalk.workers.job import Column, Constant, Indexed, Piece, Rows
 
 
 class _Offset:
@@ -35,7 +35,7 @@ class _Offset:
         return self.values[walker - self.first]
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.values)
+        return iter(self.values[:1])  # packs are not light, and one of them tells
 
 
 class NodeMapper(WorkerMapper):
@@ -91,7 +91,7 @@ class NodeMapper(WorkerMapper):
             case wire.Shared(key):
                 return Constant(self._kept[key])
             case wire.Light(values):
-                return Indexed(_Offset(batch.first, values))
+                return Piece(values, batch.first)
             case wire.Heavy(packs):
                 return Indexed(_Offset(batch.first, [Sealed(pack) for pack in packs]))
             case wire.Rows(n, fields, records):

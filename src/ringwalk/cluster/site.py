@@ -11,8 +11,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import socket
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ringwalk.workers.devices import VARIABLES
@@ -65,21 +64,26 @@ def look_around(workers: int, devices: Sequence[str]) -> NodeInfo:
     )
 
 
-@contextmanager
-def fit_to_start_processes() -> Iterator[str | None]:
-    """Around whatever may start processes of a pool. Not for two threads at once.
+class Surroundings:
+    """A context in which this process may start a pool's processes. Not for two threads at once.
 
-    Gives the variable that makes this process an MPI rank, if it is one.
+    Attributes:
+        rank: the variable that makes this process an MPI rank, if it is one.
     """
-    rank = next((name for name in _RANK_VARIABLES if name in os.environ), None)
-    hidden = {name: os.environ[name] for name in os.environ if name.startswith(_MPI_PREFIXES)}
-    for name in hidden:
-        del os.environ[name]
-    config: dict[str, object] = multiprocessing.current_process()._config  # type: ignore[attr-defined]
-    daemon = config.pop("daemon", None)
-    try:
-        yield rank
-    finally:
-        os.environ.update(hidden)
-        if daemon is not None:
-            config["daemon"] = daemon
+
+    def __init__(self) -> None:
+        self.rank = next((name for name in _RANK_VARIABLES if name in os.environ), None)
+        self._hidden = {k: v for k, v in os.environ.items() if k.startswith(_MPI_PREFIXES)}
+        self._config: dict[str, object] = multiprocessing.current_process()._config  # type: ignore[attr-defined]
+        self._daemon = self._config.get("daemon")
+
+    def __enter__(self) -> None:
+        for name in self._hidden:
+            os.environ.pop(name, None)
+        if self._daemon:
+            self._config["daemon"] = False
+
+    def __exit__(self, *exception: object) -> None:
+        os.environ.update(self._hidden)
+        if self._daemon:
+            self._config["daemon"] = self._daemon

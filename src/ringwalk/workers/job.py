@@ -71,6 +71,19 @@ class Indexed:
 
 
 @dataclass(frozen=True)
+class Piece:
+    """A sequence that the worker has whole, of the walkers from ``start`` on."""
+
+    values: Any
+    start: int
+
+    def getter(self, sources: Sources, first: int) -> Getter:
+        get: Getter = self.values.__getitem__
+        skipped = first - self.start
+        return get if skipped == 0 else lambda task: get(skipped + task)
+
+
+@dataclass(frozen=True)
 class Rows:
     """Rows of a block that this process has open."""
 
@@ -103,7 +116,7 @@ class Carried:
         return lambda task: element(task, position, count)
 
 
-Column = Constant | Indexed | Rows | RemoteRows | Carried
+Column = Constant | Indexed | Piece | Rows | RemoteRows | Carried
 
 
 @dataclass(frozen=True)
