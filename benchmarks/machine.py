@@ -13,7 +13,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 _DISTRIBUTIONS = (
     *("ringwalk", "numpy", "cloudpickle", "pytest-benchmark"),
-    *("wepy", "loky", "joblib", "jobmon-core"),
+    *("wepy", "westpa", "loky", "joblib", "pebble", "mpire", "faster-fifo", "jobmon-core"),
 )
 
 

@@ -59,7 +59,7 @@ def _loky(func: Callable[[Any], Any]) -> Any:
 
 
 def _joblib(func: Callable[[Any], Any]) -> Any:
-    from benchmarks.rivals.loky_executor import Joblib
+    from benchmarks.rivals.joblib_parallel import Joblib
 
     return Joblib(func, WORKERS)
 
