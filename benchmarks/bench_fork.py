@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from benchmarks.contest import WORKERS, Contestant, Scenario, Times, mapping
+from benchmarks.limits.native import bare_fork
 from benchmarks.rivals.fork_loop import ForkLoop, ForkLoops
 from benchmarks.rivals.wepy_mappers import WepyTaskMapper
 from ringwalk import TaskMapper
@@ -71,6 +72,7 @@ SCENARIO = Scenario(
         Times("fork loops", 1 / ALLOWANCE),
         Times("wepy TaskMapper", 8),
     ),
+    limits=(bare_fork(WALKERS),),
 )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.contest import WORKERS, AtMost, Contestant, Scenario, Times, mapping
+from benchmarks.contest import WORKERS, AtMost, Contestant, Scenario, Times, mapping, named
 from benchmarks.interleave import Timing
 from benchmarks.rivals.popen_loop import PopenLoop
 from benchmarks.rivals.profit_study import seconds, studies
@@ -27,17 +27,6 @@ GROWTH_ROUNDS = 7
 FROM_ROWS, TO_ROWS, STEP = 1_000, 1_000_000, 27_000
 
 
-def _named(name: str) -> Contestant:
-    """A contestant of a scenario that is timed here and not by ``interleave``."""
-
-    @contextmanager
-    def opened() -> Iterator[Callable[[], Any]]:
-        raise NotImplementedError(f"{name} is timed by its own benchmark")
-        yield
-
-    return Contestant(name, opened, lambda outcome: None)
-
-
 # --- proFit's runners, in proFit's environment ------------------------------------------------
 
 CONTESTANTS = {
@@ -48,8 +37,8 @@ CONTESTANTS = {
 STUDY = Scenario(
     "a study of no-op runs, proFit 0.6",
     RUNS,
-    ours=(_named("ringwalk"),),
-    rivals=tuple(_named(name) for name in CONTESTANTS if name != "ringwalk"),
+    ours=(named("ringwalk"),),
+    rivals=tuple(named(name) for name in CONTESTANTS if name != "ringwalk"),
     targets=(Times("fork+memmap, sleep 0.1", 80), Times("fork+memmap, sleep 0.001", 15)),
 )
 
@@ -119,8 +108,8 @@ def bench_commands(side_by_side: Callable[[Scenario], None]) -> None:
 GROWTH = Scenario(
     "longest pause of 2 writers while a table grows from 1e3 to 1e6 rows",
     1,
-    ours=(_named("growing"),),
-    rivals=(_named("not growing"),),
+    ours=(named("growing"),),
+    rivals=(named("not growing"),),
     targets=(AtMost(0.010),),
 )
 

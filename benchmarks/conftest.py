@@ -25,7 +25,7 @@ _BOARD = pytest.StashKey[Scoreboard]()
 _CONDITIONS = pytest.StashKey[Mapping[str, Any]]()
 # The least that gives an interquartile range; the slowest contestants take a second a map.
 _ROUNDS = 5
-_WIDTH = 140
+_WIDTH = 170
 
 
 def pytest_configure(config: pytest.Config) -> None:

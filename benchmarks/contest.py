@@ -38,17 +38,28 @@ class Contestant:
 
 @dataclass(frozen=True, slots=True)
 class AtMost:
-    """Ours takes no more than so many seconds a walker."""
+    """Ours takes no more than so many seconds a walker.
+
+    Attributes:
+        of: the one of ours that is meant; all of them if None.
+    """
 
     seconds: float
+    of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Times:
-    """The rival takes at least ``factor`` times as long as ours."""
+    """The rival takes at least ``factor`` times as long as ours.
 
-    rival: str
+    Attributes:
+        rival: name of a rival, a limit or a floor; the fastest rival of the run if None.
+        of: the one of ours that is meant; all of them if None.
+    """
+
+    rival: str | None
     factor: float
+    of: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +70,7 @@ class Scenario:
         ours: ways of ringwalk to do it; each is held against every target, the fastest rival and
             the floors.
         floors: run in the parent's process: nothing is sent, and a crash takes everything along.
+        limits: what no mapper can be faster than, because it does a part of the work and no more.
         rounds: turns that each contestant gets.
     """
 
@@ -68,11 +80,12 @@ class Scenario:
     rivals: tuple[Contestant, ...]
     targets: tuple[AtMost | Times, ...]
     floors: tuple[Contestant, ...] = ()
+    limits: tuple[Contestant, ...] = ()
     rounds: int = 7
 
     @property
     def contestants(self) -> tuple[Contestant, ...]:
-        return (*self.ours, *self.rivals, *self.floors)
+        return (*self.ours, *self.rivals, *self.floors, *self.limits)
 
 
 def mapping(
@@ -94,3 +107,14 @@ def mapping(
             yield lambda: (walkers, running.map(walkers))
 
     return Contestant(name, opened, lambda outcome: check(*outcome))
+
+
+def named(name: str) -> Contestant:
+    """A contestant that its benchmark times by itself, and not ``interleave``."""
+
+    @contextmanager
+    def opened() -> Iterator[Callable[[], Any]]:
+        raise NotImplementedError(f"{name} is timed by its own benchmark")
+        yield
+
+    return Contestant(name, opened, lambda outcome: None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ class Verdict:
     Attributes:
         ours, theirs: figures ready to read, with units.
         ratio: theirs / ours, None where ours is compared with a limit.
-        target: what was to be reached, or why the rival is in the table although it is none.
+        target: what was to be reached, or why the rival is in the table although it is none:
+            the fastest one, a floor or a limit.
         met: None where there was no target.
     """
 
@@ -52,22 +53,17 @@ class Scoreboard:
         """Hold each of ours against the targets, the fastest rival and the floors."""
         for name, timing in timings.items():
             self._figures.append(_figures(scenario, name, timing))
-        fastest = min(scenario.rivals, key=lambda rival: timings[rival.name].median).name
-        races: list[tuple[str, float | str]] = [
-            (target.rival, target.factor)
-            for target in scenario.targets
-            if isinstance(target, Times)
-        ]
-        if fastest not in dict(races):
-            races.append((fastest, "fastest"))
-        races += [(floor.name, "floor") for floor in scenario.floors]
         for ours in scenario.ours:
+            targets = [target for target in scenario.targets if target.of in (None, ours.name)]
             self.verdicts += [
                 _limit(scenario, ours, timings[ours.name], target)
-                for target in scenario.targets
+                for target in targets
                 if isinstance(target, AtMost)
             ]
-            self.verdicts += [_race(scenario, ours, timings, *race) for race in races]
+            times = [target for target in targets if isinstance(target, Times)]
+            self.verdicts += [
+                _race(scenario, ours, timings, *race) for race in _races(scenario, times, timings)
+            ]
 
     def print(self, console: Console) -> None:
         table = Table(title="medians a walker, 2 workers", box=box.SIMPLE_HEAD)
@@ -106,6 +102,25 @@ def duration(seconds: float) -> str:
     """Three digits and a unit."""
     scale, unit = next(((s, u) for s, u in _UNITS if seconds >= s), _UNITS[-1])
     return f"{seconds / scale:.3g} {unit}"
+
+
+def _races(
+    scenario: Scenario, targets: Sequence[Times], timings: Mapping[str, Timing]
+) -> list[tuple[str, float | str]]:
+    """Whom to compare with, and what is wanted, or in which role he is there."""
+    by_time = sorted(scenario.rivals, key=lambda rival: timings[rival.name].median)
+    fastest = by_time[0].name if by_time else None
+    races: dict[str, float | str] = {}
+    for target in targets:
+        rival = fastest if target.rival is None else target.rival
+        if rival is not None:
+            races[rival] = target.factor
+    if fastest is not None:
+        races.setdefault(fastest, "fastest")
+    for role, contestants in (("floor", scenario.floors), ("limit", scenario.limits)):
+        for contestant in contestants:
+            races.setdefault(contestant.name, role)
+    return list(races.items())
 
 
 def _limit(scenario: Scenario, ours: Contestant, timing: Timing, target: AtMost) -> Verdict:
@@ -157,6 +172,8 @@ def _number(value: float | None) -> str:
 def _verdict(verdict: Verdict) -> str:
     if verdict.met is not None:
         return "met" if verdict.met else "[bold]missed[/bold]"
+    if verdict.target == "limit":
+        return ""
     return "ahead" if verdict.ratio is not None and verdict.ratio > 1 else "behind"
 
 
