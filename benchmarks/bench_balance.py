@@ -1,0 +1,112 @@
+"""How near does a map come to the best possible order, when segments take different times?
+
+Segments of 10 us and 1 ms spin until the clock says so, longer ones sleep: both end at their time
+whether or not neighbours hold the cores. Spread: none, 50% (uniform) and heavy-tailed (Pareto).
+
+The ideal makespan is what "longest first" takes if handing out costs nothing: a lower bound for
+any order if it equals the total over the workers, which it does here to a percent. It is
+computed, not measured, and stands in the table as a limit.
+"""
+
+from __future__ import annotations
+
+import heapq
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from benchmarks.contest import WORKERS, Contestant, Scenario, Times, mapping, named
+from benchmarks.interleave import Timing, interleave
+from benchmarks.rivals.multiprocessing_pool import MultiprocessingPool
+from benchmarks.rivals.process_pool_executor import ProcessPoolExecutor
+from benchmarks.scoreboard import Scoreboard
+from ringwalk import WorkerMapper
+
+Array = npt.NDArray[np.float64]
+
+SPREADS: dict[str, Callable[[np.random.Generator, int], Array]] = {
+    "0%": lambda chance, n: np.ones(n),
+    "50%": lambda chance, n: chance.uniform(0.5, 1.5, n),
+    # Truncated, so that no single walker is longer than a worker's share.
+    "heavy-tailed": lambda chance, n: np.minimum(1 + chance.pareto(1.5, n), n / 8),
+}
+LENGTHS = {"10 us": (10e-6, 2000), "1 ms": (1e-3, 100), "100 ms": (0.1, 24)}
+SLEEPS_FROM_S = 0.02
+LONGEST = "WorkerMapper, longest first"
+IDEAL = "ideal makespan"
+
+
+def segment(seconds: float) -> float:
+    """Take that long."""
+    until = time.perf_counter() + seconds
+    if seconds >= SLEEPS_FROM_S:
+        time.sleep(seconds)
+    while time.perf_counter() < until:
+        pass
+    return seconds
+
+
+def check_echo(durations: Sequence[float], results: list[float]) -> None:
+    assert results == list(durations)
+
+
+def longest_first(durations: Sequence[float]) -> float:
+    """Makespan if each worker takes the longest segment that is left, at no cost."""
+    busy = [0.0] * WORKERS
+    for seconds in sorted(durations, reverse=True):
+        heapq.heapreplace(busy, busy[0] + seconds)
+    return max(busy)
+
+
+def durations(length: str, spread: str) -> list[float]:
+    mean, count = LENGTHS[length]
+    drawn = SPREADS[spread](np.random.default_rng(1), count)
+    scaled: list[float] = (drawn * (mean / drawn.mean())).tolist()
+    return scaled
+
+
+def scenario(length: str, spread: str) -> Scenario:
+    walkers = durations(length, spread)
+
+    def mapped(name: str, pool: Callable[..., Any], **options: Any) -> Contestant:
+        opened = partial(pool, segment, WORKERS, **options)
+        return mapping(name, opened, lambda: walkers, check_echo)
+
+    even = -(-len(walkers) // WORKERS)
+    return Scenario(
+        f"segments of {length}, spread {spread}",
+        len(walkers),
+        ours=(
+            mapped("WorkerMapper", WorkerMapper),
+            mapped(LONGEST, WorkerMapper, schedule="longest"),
+        ),
+        rivals=(
+            mapped("ProcessPoolExecutor", ProcessPoolExecutor),
+            mapped("multiprocessing.Pool, a share each", MultiprocessingPool, chunksize=even),
+        ),
+        targets=(Times(IDEAL, 1 / 1.03, of=LONGEST),),
+        limits=(named(IDEAL),),
+        rounds=3,
+    )
+
+
+@pytest.mark.parametrize(
+    ("length", "spread"),
+    [
+        pytest.param(
+            length, spread, id=f"{length}-{spread}", marks=[pytest.mark.long] * (length == "100 ms")
+        )
+        for length in LENGTHS
+        for spread in SPREADS
+    ],
+)
+def bench_side_by_side(scoreboard: Scoreboard, length: str, spread: str) -> None:
+    raced = scenario(length, spread)
+    timings = interleave((*raced.ours, *raced.rivals), raced.rounds)
+    ideal = np.full(raced.rounds, longest_first(durations(length, spread)))
+    scoreboard.judge(raced, {**timings, IDEAL: Timing(ideal, ideal)})
