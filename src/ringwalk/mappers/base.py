@@ -19,6 +19,7 @@ from typing import Any, Literal, NoReturn, Self, SupportsIndex
 from ringwalk.config import resolve_num_workers, usable_cpus
 from ringwalk.errors import BusyError, ClosedError, ConfigError, ForkedError, MapError
 from ringwalk.mappers.arguments import Arguments
+from ringwalk.mappers.history import History
 from ringwalk.mappers.options import (
     OnError,
     Options,
@@ -29,6 +30,8 @@ from ringwalk.mappers.options import (
     check_seed,
 )
 from ringwalk.memory.codec import Inputs
+from ringwalk.observe import Memory, Timeline
+from ringwalk.observe.memory import peak_of
 from ringwalk.workers.devices import resolve_devices
 from ringwalk.workers.job import Returned
 from ringwalk.workers.setup import SegmentFunc, Setup, WorkerInit, offered_names
@@ -111,7 +114,7 @@ class Mapper(ABC):
         self._worker_type: type[Worker] = Worker
         self._setup: Setup | None = None
         self._cycle = 0
-        self._times: SegmentTimes = {}
+        self._history: History | None = None  # of the last map
         self._returned: list[int] = []  # walkers whose segment returned its own row
         self._lock = threading.Lock()
         self._mapping_thread: int | None = None
@@ -153,7 +156,7 @@ class Mapper(ABC):
         threads = self._threads or max(1, usable_cpus() // workers)
         self._owner = os.getpid()
         self._cycle = first_cycle
-        self._times = {worker: [] for worker in range(workers)}
+        self._history = None
         setup = Setup(
             segment_func=func,
             num_workers=workers,
@@ -195,6 +198,7 @@ class Mapper(ABC):
         """
         with self._mapping() as setup:
             arguments = Arguments.of(args, kwargs)
+            self._history = History.begin(setup, arguments, self._cycle)
             self._returned = []
             results: list[Any] = [None] * arguments.count
             for _ in self._run(setup, arguments, results, each=False):
@@ -212,6 +216,7 @@ class Mapper(ABC):
         """
         with self._mapping() as setup:
             arguments = Arguments.of(args, kwargs)
+            self._history = History.begin(setup, arguments, self._cycle)
             self._returned = []
             results: list[Any] = [None] * arguments.count
             for walker in self._run(setup, arguments, results, each=True):
@@ -249,6 +254,8 @@ class Mapper(ABC):
                 yield self._setup
             finally:
                 self._mapping_thread = None
+                if self._history is not None:
+                    self._history.end()
 
     # --- what a mapper says of itself --------------------------------------------------------
 
@@ -265,7 +272,21 @@ class Mapper(ABC):
     @property
     def worker_segment_times(self) -> SegmentTimes:
         """Worker index -> seconds of each segment that it ran in the last map."""
-        return self._times
+        if self._history is None:
+            return {worker: [] for worker in range(self.num_workers or 0)}
+        return self._history.segment_seconds()
+
+    @property
+    def timeline(self) -> Timeline:
+        """What ran where and when in the last map; also of one that failed. Empty before one.
+
+        Put together when it is asked for; until then a map only keeps what the board has.
+        """
+        history = self._history
+        if history is None:
+            workers = self.num_workers or 0
+            history = History(self._cycle, workers, (), 0, 0)
+        return history.timeline(type(self).__name__, self._memory())
 
     @property
     def attributes(self) -> Mapping[str, Any]:
@@ -277,6 +298,14 @@ class Mapper(ABC):
         """Number of the next map, which selects its random streams: maps that succeeded since
         ``init``, and the number that this was given."""
         return self._cycle
+
+    def _recorded(self) -> History:
+        """The history of the map that runs."""
+        assert self._history is not None
+        return self._history
+
+    def _memory(self) -> Memory:
+        return Memory(parent=peak_of("self"))
 
     def __getstate__(self) -> dict[str, Any]:
         if self._setup is not None:

@@ -9,6 +9,7 @@ from typing import Any
 from ringwalk._core.board import now_ns
 from ringwalk.errors import MapError, SegmentError, TransferError, WorkerInitError
 from ringwalk.mappers.arguments import Arguments
+from ringwalk.mappers.history import Ran
 from ringwalk.mappers.wire import is_light
 from ringwalk.memory.codec import Inputs, private
 from ringwalk.workers.devices import device_for
@@ -75,11 +76,13 @@ def local_job(setup: Setup, arguments: Arguments, cycle: int) -> Job:
 
 
 class Attempt:
-    """One segment's run: its worker, result or error, and time."""
+    """One segment's run: its worker, result or error, and times."""
 
-    __slots__ = ("error", "result", "seconds", "walker", "worker")
+    __slots__ = ("error", "ran", "result", "walker", "worker")
 
-    def __init__(self, call: Getter, mark: Marker, walker: int, worker: int) -> None:
+    def __init__(
+        self, call: Getter, mark: Marker, walker: int, worker: int, queued_ns: int
+    ) -> None:
         self.walker = walker
         self.worker = worker
         self.result: Any = None
@@ -101,4 +104,5 @@ class Attempt:
                 remote_traceback="".join(traceback.format_exception(error)),
             )
             self.error.__cause__ = error
-        self.seconds = (now_ns() - began) * 1e-9
+        outcome = "done" if self.error is None else "failed"
+        self.ran = Ran(walker, worker, 1, outcome, queued_ns, began, now_ns())

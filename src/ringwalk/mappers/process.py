@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -12,15 +13,16 @@ from ringwalk._core.process import harden as harden_process
 from ringwalk._core.process import in_main_interpreter, is_elevated
 from ringwalk.errors import ClosedError, ConfigError, MapError
 from ringwalk.mappers.arguments import Arguments
-from ringwalk.mappers.base import Mapper, SegmentTimes, raise_first
+from ringwalk.mappers.base import Mapper, raise_first
+from ringwalk.mappers.history import seconds
 from ringwalk.mappers.options import Seconds
 from ringwalk.mappers.transaction import Transaction
+from ringwalk.observe import Memory
+from ringwalk.observe.memory import peak_of
 from ringwalk.workers.launch import StartMethod
 from ringwalk.workers.plan import CAPACITY
 from ringwalk.workers.pool import Pool
 from ringwalk.workers.setup import Setup
-
-Records = np.ndarray[Any, np.dtype[Any]]
 
 
 class ProcessMapper(Mapper):
@@ -29,14 +31,9 @@ class ProcessMapper(Mapper):
     supports_timeout = True
 
     _pool: Pool | None = None
-    _records: Sequence[Records] = ()
+    _last_memory = Memory()
     _seconds: Seconds | None = None  # of the segments of the last map that succeeded
     _finalizer: weakref.finalize[..., ProcessMapper] | None = None
-
-    @property
-    def worker_segment_times(self) -> SegmentTimes:
-        """Worker index -> seconds of each segment that it ran in the last map."""
-        return segment_times(self.num_workers or 0, self._records)
 
     def __init__(self, *args: Any, harden: bool = False, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -55,8 +52,20 @@ class ProcessMapper(Mapper):
         # Also at interpreter exit, so that a forgotten cleanup leaves nothing behind.
         self._finalizer = weakref.finalize(self, pool.close)
 
+    def _memory(self) -> Memory:
+        if self._pool is None or self._pool.closed:
+            return self._last_memory
+        peaks = self._pool.peaks()
+        return Memory(
+            parent=peak_of("self"),
+            workers=peaks,
+            ended=resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024,
+            shared=self._pool.space.payload_bytes(),
+        )
+
     def _stop(self) -> None:
         if self._finalizer is not None:
+            self._last_memory = self._memory()  # its workers cannot be asked any more
             self._finalizer()
         self._pool = None
         self._finalizer = None
@@ -66,7 +75,7 @@ class ProcessMapper(Mapper):
     ) -> Iterator[int]:
         pool = self._running_pool()
         expected = self._options.expected(self._seconds, arguments.count)
-        self._records = []
+        history = self._recorded()
         done: dict[int, Any] = {}
         errors: dict[int, MapError] = {}
         for first in range(0, arguments.count, CAPACITY):
@@ -79,12 +88,12 @@ class ProcessMapper(Mapper):
                 cycle=self._cycle,
                 order=longest_first(expected, first),
             )
+            history.waves.append(wave.wave)
             try:
                 yield from self._run_wave(wave, arguments.count, results, each=each)
             except BaseException:
                 self._give_up(pool, wave)
                 raise
-            self._records.append(wave.records())
             self._returned += wave.returned
             if wave.errors and not errors:  # every walker of the waves before succeeded
                 done.update(enumerate(results[:first]))
@@ -94,8 +103,8 @@ class ProcessMapper(Mapper):
                 if self._options.on_error == "stop":
                     break
         raise_first(errors, done)
-        if self._options.schedule != "input" and self._records:
-            self._seconds = np.concatenate([seconds(records) for records in self._records])
+        if self._options.schedule != "input" and history.waves:
+            self._seconds = np.concatenate([seconds(wave.records) for wave in history.waves])
 
     def _running_pool(self) -> Pool:
         if self._pool is None or self._pool.closed:
@@ -142,26 +151,9 @@ def _check_program(mapper: str) -> None:
         )
 
 
-def seconds(records: Records) -> Seconds:
-    """How long each segment took."""
-    return (records["end_ns"] - records["start_ns"]) * 1e-9  # type: ignore[no-any-return]
-
-
 def longest_first(expected: Seconds | None, first: int) -> list[int] | None:
     """Tasks of the wave that begins at a walker, by what they are expected to take."""
     if expected is None:
         return None
     order: list[int] = np.argsort(-expected[first : first + CAPACITY], kind="stable").tolist()
     return order
-
-
-def segment_times(workers: int, waves: Sequence[Records]) -> SegmentTimes:
-    """Worker index -> seconds of each finished segment, in order of walker."""
-    times: SegmentTimes = {worker: [] for worker in range(workers)}
-    for records in waves:
-        ended = records[records["end_ns"] > 0]
-        owners = (ended["state"] >> np.uint64(16) & np.uint64(0xFFFF)).tolist()
-        for worker, second in zip(owners, seconds(ended).tolist(), strict=True):
-            if worker in times:  # else a segment wrote over the record
-                times[worker].append(second)
-    return times

@@ -37,12 +37,13 @@ class SerialMapper(Mapper):
         mark = make_marker(job, NoSources())
         errors: dict[int, MapError] = {}
         done: dict[int, Any] = {}
-        self._times = {0: []}
+        history = self._recorded()
+        history.workers = 1
         progress = self._options.progress
         for walker in range(arguments.count):
             with _caller_streams(setup):
-                attempt = Attempt(call, mark, walker, 0)
-            self._times[0].append(attempt.seconds)
+                attempt = Attempt(call, mark, walker, 0, history.began_ns)
+            history.ran.append(attempt.ran)
             if attempt.error is not None:
                 errors[walker] = attempt.error
             else:

@@ -46,16 +46,17 @@ class ThreadMapper(Mapper):
     ) -> Iterator[int]:
         job = local_job(setup, arguments, self._cycle)
         mark = make_marker(job, NoSources())
+        history = self._recorded()
 
         def attempt(walker: int) -> Attempt:
             if not hasattr(self._local, "worker"):
                 self._local.worker = self._take_slot(setup)
             worker = self._local.worker
-            return Attempt(make_call(setup, worker, job, NoSources()), mark, walker, worker.index)
+            call = make_call(setup, worker, job, NoSources())
+            return Attempt(call, mark, walker, worker.index, history.began_ns)
 
         errors: dict[int, MapError] = {}
         done: dict[int, Any] = {}
-        self._times = {worker: [] for worker in range(setup.num_workers)}
         progress = self._options.progress
         pending = {self._executor.submit(attempt, walker) for walker in range(arguments.count)}
         finished = 0
@@ -65,7 +66,7 @@ class ThreadMapper(Mapper):
                 for future in ended:
                     finished += 1
                     outcome = future.result()
-                    self._times[outcome.worker].append(outcome.seconds)
+                    history.ran.append(outcome.ran)
                     if outcome.error is not None:
                         errors[outcome.walker] = outcome.error
                         continue

@@ -23,6 +23,7 @@ from ringwalk.errors import (
     WorkerDied,
 )
 from ringwalk.mappers.arguments import Arguments
+from ringwalk.mappers.history import TASK, Wave
 from ringwalk.mappers.options import Options
 from ringwalk.mappers.wire import Wire
 from ringwalk.workers.crew import Death
@@ -35,20 +36,6 @@ from ringwalk.workers.pool import Pool
 # wake-up, can go unnoticed. Costs one look at the board a second while a map runs.
 HEARTBEAT_S = 1.0
 _KILL_TIMEOUT_S = 10.0
-
-TASK = np.dtype(
-    [
-        ("state", "u8"),
-        ("input_offset", "u8"),
-        ("input_length", "u8"),
-        ("result_value", "u8"),
-        ("result_length", "u8"),
-        ("result_kind", "u8"),
-        ("start_ns", "i8"),
-        ("end_ns", "i8"),
-    ]
-)
-"""One task record, as ``struct rw_task`` in ext/csrc/layout.h."""
 
 
 class Transaction:
@@ -63,6 +50,7 @@ class Transaction:
         errors: walker -> its error.
         returned: walkers whose segment returned the row it was given.
         finished: number of walkers that are done or failed.
+        wave: what it leaves to tell of it; its ``records`` are filled in by ``close``.
     """
 
     def __init__(
@@ -87,6 +75,7 @@ class Transaction:
         self._arguments = arguments
         self._options = options
         self.first = first
+        self.wave = Wave(first)
         self._count = count
         self._cycle = cycle
         self._order = order
@@ -134,6 +123,8 @@ class Transaction:
                 self._refuse(*chunk)
                 return
             self._held.extend(chunk.blocks)
+            self.wave.sent.update(chunk.outside)
+            self.wave.queue(chunk.first)
             offset = self._put(chunk.data)
             self._board.arm_each(chunk.first, self._epoch, offset, chunk.lengths)
             self._armed = chunk.first + len(chunk.lengths)
@@ -148,6 +139,7 @@ class Transaction:
         return self._codec.own.place(block)
 
     def _arm_all(self) -> None:
+        self.wave.queue(0)
         self._board.arm_range(0, self._count, self._epoch)
         self._armed = self._count
         self._board.push(self._epoch, self._order or range(self._count))
@@ -262,7 +254,7 @@ class Transaction:
             self._take_in(task, state, worker, block, length)
 
     def _take_in(self, task: int, state: int, worker: int, block: int, length: int) -> None:
-        walker = self.first + task
+        walker, moved = self.first + task, self._codec.moved
         if state in (CANCELLED, LOST):
             return  # cancelled: no result; lost: its error is known already
         if state not in (DONE, FAILED):
@@ -277,6 +269,8 @@ class Transaction:
             broken.__cause__ = error
             self.errors[walker] = broken
         else:
+            if self._codec.moved != moved:
+                self.wave.returned[task] = self._codec.moved - moved
             if state == FAILED and isinstance(value, Failure):
                 self.errors[walker] = value.to_error(walker)
             else:
@@ -288,6 +282,9 @@ class Transaction:
         """A worker is dead: settle what it ran, free what it held, start another."""
         self._collect()  # what it committed before it died counts
         for_memory = death.signal == signal.SIGKILL and self._pool.memory_kills.explain_one()
+        for task in self._board.claimed_by(death.slot, self._armed):
+            attempt, started = self._board.state(task)[1], self._board.started_ns(task)
+            self.wave.died(task, death.slot, attempt, started)
         retried, lost = self._pool.settle(death, self._armed, self._may_retry)
         for task in lost:
             self._record_loss(task, death, for_memory=for_memory)
@@ -338,11 +335,16 @@ class Transaction:
             self._board.cancel(self._epoch, self._armed)
 
     def close(self) -> None:
-        """The wave is over: release inputs, let lanes go."""
+        """The wave is over: keep what the board tells of it, release inputs, let lanes go."""
+        self._record()
         self._pool.crew.dismiss()
         for block in self._held:
             self._codec.own.release(block)
         self._held = []
+
+    def _record(self) -> None:
+        # An array with memory of its own: programs that size objects trip over views.
+        self.wave.records = np.frombuffer(self._board.snapshot(0, self._armed), TASK).copy()
 
     def abort(self) -> None:
         """Give the wave up at once: cancel what waits, kill what runs, keep what finished."""
@@ -383,8 +385,3 @@ class Transaction:
             for task in range(self._armed)
             if self._board.state(task)[0] == DONE and self.first + task not in self.errors
         }
-
-    def records(self) -> np.ndarray[Any, np.dtype[Any]]:
-        """A copy of the task records, dtype ``TASK``."""
-        # An array with memory of its own: programs that size objects trip over views.
-        return np.frombuffer(self._board.snapshot(0, self._armed), TASK).copy()

@@ -31,6 +31,8 @@ class Chunk:
     lengths: list[int]
     data: bytes
     blocks: list[int]
+    outside: dict[int, int]
+    """Task -> bytes of its arrays that were written beside its payload."""
 
 
 def is_light(values: Any) -> bool:
@@ -89,6 +91,7 @@ class Wire:
         only = self.carried[0] if len(self.carried) == 1 else None
         begin, lengths, parts = 0, list[int](), list[bytes]()
         blocks: list[int] = []
+        outside: dict[int, int] = {}
         size = 0
         for task in range(count):
             if only is None:
@@ -100,6 +103,7 @@ class Wire:
             if known is not None:
                 payload, _ = known
             else:
+                moved = codec.moved
                 try:
                     encoded = payload, made = codec.dumps(values)
                 except Exception as error:  # pickling runs user code
@@ -107,11 +111,13 @@ class Wire:
                     return
                 if only is not None:
                     same[id(values[0])] = encoded
-                blocks.extend(made)
+                if made:
+                    blocks.extend(made)
+                    outside[task] = codec.moved - moved
             lengths.append(len(payload))
             parts.append(payload)
             size += len(payload)
             if len(parts) == _CHUNK_TASKS or size >= _CHUNK_BYTES or task == count - 1:
-                yield Chunk(begin, lengths, b"".join(parts), blocks)
+                yield Chunk(begin, lengths, b"".join(parts), blocks, outside)
                 begin, lengths, parts = task + 1, [], []
-                blocks, size = [], 0
+                blocks, outside, size = [], {}, 0

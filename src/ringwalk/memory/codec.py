@@ -96,10 +96,15 @@ class Codec:
     Args:
         heaps: this process's handles, one a process of the pool; number 0 is the parent's.
         own: number of the heap that this process allocates in.
+
+    Attributes:
+        moved: bytes of buffers that were written to shared memory for payloads that this process
+            encoded or decoded, in all.
     """
 
     def __init__(self, arena: Arena, heaps: Sequence[Heap], own: int) -> None:
         self._arena = arena
+        self.moved = 0
         self.heaps = heaps
         self.own = heaps[own]
         self._encoder = Encoder(OUT_OF_BAND_FROM, _REDUCERS)
@@ -173,6 +178,7 @@ class Codec:
             )
         block = self.own.put(raw)
         blocks.append(block)
+        self.moved += raw.nbytes
         return _REFERENCE.pack(self.own.index, flags | _HANDED_OVER, block, 0, raw.nbytes)
 
     def loads(
@@ -213,6 +219,7 @@ class Codec:
             view = self.heaps[heap].view(block, offset, length, readonly)
             if flags & _HANDED_OVER and handed is not None:
                 handed.append((heap, block))
+                self.moved += length
             buffers.append(bytearray(view) if inputs == "copy" else view)
         return buffers
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from ringwalk._core import headroom
@@ -38,6 +39,13 @@ class Death:
             return f"signal {self.signal} ({signal.Signals(self.signal).name})"
         except ValueError:  # a real-time signal has no name
             return f"signal {self.signal}"
+
+
+def pid_of(pidfd: int) -> int | None:
+    """The process behind a descriptor; None when it has ended and was waited for."""
+    text = Path(f"/proc/self/fdinfo/{pidfd}").read_text()
+    number = int(text.partition("\nPid:")[2].split()[0])
+    return number if number > 0 else None
 
 
 class EarlyDeaths:
@@ -95,6 +103,9 @@ class Crew(Protocol):
 
     def wait(self, timeout: float | None) -> Sequence[Death]:
         """Sleep until a worker wakes the parent, one dies, or timeout seconds passed."""
+
+    def pid(self, slot: int) -> int | None:
+        """Process id of a slot's process; None where it has none, or is about to."""
 
     def alive(self, slot: int) -> bool:
         """Whether a slot has a process whose death was not told yet."""

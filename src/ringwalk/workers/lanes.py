@@ -156,6 +156,9 @@ class LaneCrew:
         died_of = status if child_status is None else child_status
         return Death.from_status(slot, died_of, was_ready=was_ready)
 
+    def pid(self, slot: int) -> int | None:
+        return self._lanes[slot].pid if slot in self._lanes else None
+
     def alive(self, slot: int) -> bool:
         return slot in self._lanes
 

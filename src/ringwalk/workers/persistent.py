@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from ringwalk.errors import CudaInParentError, RingwalkError, WorkerInitError
 from ringwalk.workers.bootstrap import forking
-from ringwalk.workers.crew import Death, EarlyDeaths
+from ringwalk.workers.crew import Death, EarlyDeaths, pid_of
 from ringwalk.workers.failure import Failure
 from ringwalk.workers.job import Job
 from ringwalk.workers.launch import StartMethod, Template, fork_template, spawn_template
@@ -312,6 +312,9 @@ class PersistentCrew:
             self._poll.unregister(template.pidfd)
             template.reap()
             template.release()
+
+    def pid(self, slot: int) -> int | None:
+        return pid_of(self._pidfds[slot]) if slot in self._pidfds else None
 
     def alive(self, slot: int) -> bool:
         return slot in self._pidfds

@@ -128,6 +128,10 @@ class Workspace:
         for heap in self.heaps:
             heap.forget(worker + 1)
 
+    def payload_bytes(self) -> int:
+        """Bytes of payload memory that the kernel has promised; they never become fewer."""
+        return sum(heap.usage()["committed_bytes"] for heap in self.heaps)
+
     def close(self) -> None:
         """Close the eventfd. The arena goes with the last view on it."""
         os.close(self.wake_fd)

@@ -10,6 +10,7 @@ from typing import Literal
 from ringwalk.config import usable_cpus
 from ringwalk.memory import WalkerBlock
 from ringwalk.memory.codec import dumps_in_band
+from ringwalk.observe.memory import peak_of
 from ringwalk.workers.bootstrap import deferred_signals
 from ringwalk.workers.crew import Crew, Death, MemoryKills
 from ringwalk.workers.job import Renewed
@@ -122,6 +123,11 @@ class Pool:
         known = self._blocks.get(number)
         block = None if known is None else known()
         return None if block is None else block.fileno()
+
+    def peaks(self) -> dict[int, int]:
+        """Worker -> bytes that its process had resident at most; of those that live."""
+        pids = {slot: self.crew.pid(slot) for slot in range(self.setup.num_workers)}
+        return {slot: peak_of(pid) for slot, pid in pids.items() if pid is not None}
 
     def close(self) -> None:
         """End every process and let the memory go. Idempotent.

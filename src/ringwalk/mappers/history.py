@@ -1,0 +1,232 @@
+"""What a map leaves behind to tell: the board's own records, and the few things it cannot keep.
+
+The board keeps, for every task, who ran it last, when it began and ended, and what it carried. The
+parent adds one clock reading a chunk of tasks handed out, one row a death, and the sizes of large
+arrays. Everything else waits until somebody asks for the ``Timeline``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ringwalk._core.board import DONE, FAILED, now_ns
+from ringwalk.mappers.arguments import Arguments
+from ringwalk.observe import RECORD, Memory, Timeline
+from ringwalk.workers.job import Rows
+from ringwalk.workers.setup import Setup
+
+TASK = np.dtype(
+    [
+        ("state", "u8"),
+        ("input_offset", "u8"),
+        ("input_length", "u8"),
+        ("result_value", "u8"),
+        ("result_length", "u8"),
+        ("result_kind", "u8"),
+        ("start_ns", "i8"),
+        ("end_ns", "i8"),
+    ]
+)
+"""One task record, as ``struct rw_task`` in ext/csrc/layout.h."""
+
+_PAYLOAD = 5  # RW_RESULT_PAYLOAD there
+
+Records = np.ndarray[Any, np.dtype[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """One attempt that the board does not tell of."""
+
+    walker: int
+    worker: int
+    attempt: int
+    outcome: str
+    queued_ns: int
+    started_ns: int
+    finished_ns: int
+
+
+@dataclass(slots=True)
+class Wave:
+    """What one wave of a map leaves.
+
+    Attributes:
+        first: walker index of task 0.
+        records: of dtype ``TASK``, one a task, from the end of the wave on.
+        queued: (first task, when) of each chunk of tasks that was handed out.
+        deaths: attempts whose process died; the next attempt was queued when one finished.
+        sent, returned: task -> bytes of large arrays that were written to shared memory for it.
+    """
+
+    first: int
+    records: Records = field(default_factory=lambda: np.empty(0, TASK))
+    queued: list[tuple[int, int]] = field(default_factory=list)
+    deaths: list[Ran] = field(default_factory=list)
+    sent: dict[int, int] = field(default_factory=dict)
+    returned: dict[int, int] = field(default_factory=dict)
+
+    def queue(self, first: int) -> None:
+        """Tasks from ``first`` on are about to be handed out."""
+        self.queued.append((first, now_ns()))
+
+    def died(self, task: int, worker: int, attempt: int, started_ns: int) -> None:
+        """A worker died while it ran a task."""
+        now = now_ns()
+        queued = next((ran for ran in self.deaths[::-1] if ran.walker == self.first + task), None)
+        self.deaths.append(
+            Ran(
+                self.first + task,
+                worker,
+                attempt + 1,
+                "died",
+                self.queued_ns(task) if queued is None else queued.finished_ns,
+                started_ns or now,
+                now,
+            )
+        )
+
+    def queued_ns(self, task: int) -> int:
+        """When a task was handed out first."""
+        return next((when for first, when in self.queued[::-1] if first <= task), 0)
+
+
+@dataclass(slots=True)
+class History:
+    """What one map leaves.
+
+    Attributes:
+        row_bytes: of a walker's rows in the map's blocks.
+        in_copies: how often a worker copies an argument's large arrays for the segment.
+        ran: attempts in this process.
+        ended_ns: 0 while the map runs.
+    """
+
+    cycle: int
+    workers: int
+    devices: tuple[str, ...]
+    row_bytes: int
+    in_copies: int
+    began_ns: int = field(default_factory=now_ns)
+    ended_ns: int = 0
+    waves: list[Wave] = field(default_factory=list)
+    ran: list[Ran] = field(default_factory=list)
+
+    @classmethod
+    def begin(cls, setup: Setup, arguments: Arguments, cycle: int) -> History:
+        """A map begins."""
+        columns = (*arguments.positional, *arguments.named.values())
+        return cls(
+            cycle,
+            setup.num_workers,
+            tuple(str(device.label) for device in setup.devices or ()),
+            sum(
+                dtype.itemsize
+                for column in columns
+                if isinstance(column, Rows)
+                for dtype in column.block.fields.values()
+            ),
+            int(setup.inputs == "copy"),
+        )
+
+    def end(self) -> None:
+        """The map is over. Idempotent."""
+        self.ended_ns = self.ended_ns or now_ns()
+
+    def segment_seconds(self) -> dict[int, list[float]]:
+        """Worker -> seconds of each segment that ended, in order of walker."""
+        times: dict[int, list[float]] = {worker: [] for worker in range(self.workers)}
+        for ran in sorted(self.ran, key=lambda ran: ran.walker):
+            times[ran.worker].append((ran.finished_ns - ran.started_ns) * 1e-9)
+        for wave in self.waves:
+            ended = wave.records[wave.records["end_ns"] > 0]
+            owners = _worker(ended["state"]).tolist()
+            for worker, second in zip(owners, seconds(ended).tolist(), strict=True):
+                if worker in times:  # else a segment wrote over the record
+                    times[worker].append(second)
+        return times
+
+    def timeline(self, mapper: str, memory: Memory) -> Timeline:
+        """All attempts that began, in order of start."""
+        own = [self._rows(self.ran)]
+        parts = own + [part for wave in self.waves for part in self._of_wave(wave)]
+        records = np.concatenate(parts)
+        records = records[np.argsort(records["started"], kind="stable")]
+        ended = (self.ended_ns or now_ns()) - self.began_ns
+        return Timeline(
+            records,
+            np.array([[0.0, ended * 1e-9]]),
+            self.workers,
+            self.devices,
+            self.began_ns * 1e-9,
+            mapper,
+            memory,
+        )
+
+    def _of_wave(self, wave: Wave) -> Iterator[Records]:
+        yield self._rows(wave.deaths)
+        state = wave.records["state"] & np.uint64(0xFF)
+        good = (state == DONE) | (state == FAILED)
+        good &= (_worker(wave.records["state"]) < self.workers) & (wave.records["start_ns"] > 0)
+        tasks = np.flatnonzero(good)
+        chosen = wave.records[tasks]
+        queued = np.zeros(len(wave.records), np.int64)
+        for first, when in wave.queued:
+            queued[first:] = when
+        for death in wave.deaths:
+            queued[death.walker - wave.first] = death.finished_ns
+        sent, returned = _spread(wave.sent, tasks), _spread(wave.returned, tasks)
+        payload = chosen["result_kind"] == _PAYLOAD
+        in_band = chosen["input_length"].astype(np.int64)
+        out_band = np.where(payload, chosen["result_length"], 0).astype(np.int64)
+        made = np.zeros(len(chosen), RECORD)
+        made["walker"] = wave.first + tasks
+        made["worker"] = _worker(chosen["state"])
+        made["attempt"] = (chosen["state"] >> np.uint64(8) & np.uint64(0xFF)) + np.uint64(1)
+        made["outcome"] = np.where(state[tasks] == DONE, "done", "failed")
+        made["queued"] = self._since(queued[tasks])
+        made["started"] = self._since(chosen["start_ns"])
+        made["finished"] = self._since(chosen["end_ns"])
+        made["bytes_in"] = in_band + sent + self.row_bytes
+        made["bytes_out"] = out_band + returned + self.row_bytes
+        # A row is copied from front to back once. A pickle is written and read, at each end; an
+        # array out of band is written once, and the parent's view on a result is no copy.
+        made["copies"] = int(self.row_bytes > 0)
+        made["copies"] += np.where(sent > 0, 1 + self.in_copies, 2 * (in_band > 0))
+        made["copies"] += np.where(returned > 0, 1, 2 * payload)
+        yield self._placed(made)
+
+    def _rows(self, attempts: list[Ran]) -> Records:
+        made = np.zeros(len(attempts), RECORD)
+        for name in ("walker", "worker", "attempt", "outcome"):
+            made[name] = [getattr(ran, name) for ran in attempts]
+        for name in ("queued", "started", "finished"):
+            made[name] = [(getattr(ran, f"{name}_ns") - self.began_ns) * 1e-9 for ran in attempts]
+        return self._placed(made)
+
+    def _placed(self, made: Records) -> Records:
+        made["cycle"] = self.cycle
+        made["device"] = made["worker"] % len(self.devices) if self.devices else -1
+        return made
+
+    def _since(self, clock_ns: Records) -> Records:
+        return (clock_ns - self.began_ns) * 1e-9
+
+
+def seconds(records: Records) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """How long each segment took."""
+    return (records["end_ns"] - records["start_ns"]) * 1e-9  # type: ignore[no-any-return]
+
+
+def _worker(state: Records) -> Records:
+    return (state >> np.uint64(16) & np.uint64(0xFFFF)).astype(np.int64)
+
+
+def _spread(sizes: dict[int, int], tasks: Records) -> Records:
+    if not sizes:
+        return np.zeros(len(tasks), np.int64)
+    return np.array([sizes.get(task, 0) for task in tasks.tolist()], np.int64)
