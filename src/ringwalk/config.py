@@ -74,7 +74,7 @@ def usable_cpus(*, cgroup_root: Path = CGROUP_ROOT, proc: Path = PROC) -> int:
         _warn_if_job_has_more(per_task)
     if per_task is not None:
         return per_task
-    quotas = (math.ceil(quota) for quota in _cgroup_quotas(cgroup_root, proc))
+    quotas = (math.ceil(quota) for quota in cgroup_quotas(cgroup_root=cgroup_root, proc=proc))
     return max(1, min([affinity, *quotas]))
 
 
@@ -112,9 +112,9 @@ def _is_number(value: str) -> bool:
     return value.isascii() and value.isdecimal()
 
 
-def _cgroup_quotas(root: Path, proc: Path) -> Iterator[float]:
+def cgroup_quotas(*, cgroup_root: Path = CGROUP_ROOT, proc: Path = PROC) -> Iterator[float]:
     """Yield the quota, in CPUs, of our cgroup and of each one above it that has a quota."""
-    for folder in _cgroup_folders(root, proc):
+    for folder in _cgroup_folders(cgroup_root, proc):
         quota, _, period = _read(folder / "cpu.max").strip().partition(" ")
         if not quota:
             quota = _read(folder / "cpu.cfs_quota_us").strip()

@@ -6,10 +6,13 @@ Exit status: 0 all is well, 1 a check failed, 2 the arguments were refused.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 
 from ringwalk import __version__
+from ringwalk.cli.clean import add_clean
+from ringwalk.cli.doctor import add_doctor
 from ringwalk.cli.xargs import add_xargs
 from ringwalk.demo import CYCLES, SEED, WALKERS, Settings, demo
 from ringwalk.errors import ConfigError
@@ -24,6 +27,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         print(f"ringwalk: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Whoever read our output has enough, like `head`. The interpreter would try once more.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -49,6 +56,21 @@ def build_parser() -> argparse.ArgumentParser:
             help="run the lines of a file as commands, many at a time",
             description="Run each line of standard input, or of a file, as a shell command, or "
             "as the argument of one. Exits with 1 if one failed.",
+        )
+    )
+    add_doctor(
+        subcommands.add_parser(
+            "doctor",
+            help="look at this machine and environment, with a remedy for each trouble",
+            description="Look at CPUs, memory, limits, BLAS threads, fork safety, CUDA, MPI and "
+            "the packages that adapters serve. Exits with 1 if there is a problem.",
+        )
+    )
+    add_clean(
+        subcommands.add_parser(
+            "clean",
+            help="show, or remove, what an earlier crash left in shared memory",
+            description="Show what processes that have ended left in /dev/shm, or remove it.",
         )
     )
     return parser

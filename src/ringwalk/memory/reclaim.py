@@ -14,7 +14,6 @@ import os
 import re
 import secrets
 import stat
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -48,15 +47,59 @@ def named_path(name: str) -> Path:
 @cache
 def reclaim_once() -> None:
     """Remove what dead processes left, the first time that this process makes a block."""
-    for entry in os.listdir(FOLDER):
-        path = FOLDER / entry
-        if unfinished := _UNFINISHED.fullmatch(entry):
-            # Nobody but the maker knows or keeps this name, so no lock is needed to judge it.
-            if Owner(*map(int, unfinished.groups())).is_dead():
-                with suppress(OSError):
-                    path.unlink()
-        elif entry.startswith(_NAMED_PREFIX):
-            reclaim_named(path)
+    reclaim()
+
+
+def reclaim() -> list[Path]:
+    """Remove what dead processes left; return what this call removed."""
+    return [path for path in _ours() if _remove(path)]
+
+
+def find_left() -> list[Path]:
+    """What ``reclaim`` would remove now."""
+    return [path for path in _ours() if (owner := _owner_of(path)) is not None and owner.is_dead()]
+
+
+def _ours() -> list[Path]:
+    """What has a name of ours, in a fixed order, whosever it is."""
+    names = (entry for entry in os.listdir(FOLDER) if _is_our_name(entry))
+    return [FOLDER / name for name in sorted(names)]
+
+
+def _is_our_name(entry: str) -> bool:
+    return entry.startswith(_NAMED_PREFIX) or _UNFINISHED.fullmatch(entry) is not None
+
+
+def _remove(path: Path) -> bool:
+    if path.name.startswith(_NAMED_PREFIX):
+        return reclaim_named(path)
+    # Nobody but the maker knows or keeps this name, so no lock is needed to judge it.
+    owner = _owner_of(path)
+    if owner is None or not owner.is_dead():
+        return False
+    try:
+        path.unlink()
+    except OSError:
+        return False
+    return True
+
+
+def _owner_of(path: Path) -> Owner | None:
+    if unfinished := _UNFINISHED.fullmatch(path.name):
+        return Owner(*map(int, unfinished.groups()))
+    try:
+        fd = _opened(path)
+    except OSError:
+        return None
+    try:
+        return read_owner(os.pread(fd, _HEAD_BYTES, 0)) if _is_file(fd) else None
+    finally:
+        os.close(fd)
+
+
+def _opened(path: Path) -> int:
+    # Without O_NONBLOCK the open of a stray FIFO would wait for a writer.
+    return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def reclaim_named(path: Path) -> bool:
@@ -68,8 +111,7 @@ def reclaim_named(path: Path) -> bool:
     block is published only under a free one.
     """
     try:
-        # Without O_NONBLOCK the open of a stray FIFO would wait for a writer.
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        fd = _opened(path)
     except OSError:
         return False
     try:

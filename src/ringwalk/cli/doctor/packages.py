@@ -1,0 +1,44 @@
+"""The packages that adapters serve: which are here, and whether their versions are supported.
+
+Supported is what our own extras ask for (``ringwalk[wepy]`` and so on), read from the metadata that
+was installed with us; nothing is imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import metadata
+
+from packaging.requirements import Requirement
+
+from ringwalk.cli.doctor.finding import Finding
+
+EXTRAS = ("wepy", "westpa", "profit", "jobmon", "openmm", "mpi", "dask")
+
+
+def check_packages() -> Iterator[Finding]:
+    """Look at every package that an extra of ours names."""
+    requirements = [Requirement(text) for text in metadata.requires("ringwalk") or ()]
+    for extra in EXTRAS:
+        for requirement in requirements:
+            marker = requirement.marker
+            if marker is not None and marker.evaluate({"extra": extra}):
+                yield _package(extra, requirement)
+
+
+def _package(extra: str, requirement: Requirement) -> Finding:
+    subject = f"{extra} adapter" if extra not in ("openmm", "mpi", "dask") else extra
+    wanted = f"{requirement.name}{requirement.specifier}"
+    install = f"pip install 'ringwalk[{extra}]'"
+    try:
+        version = metadata.version(requirement.name)
+    except metadata.PackageNotFoundError:
+        return Finding(subject, "absent", f"{wanted} is not installed ({install})")
+    if requirement.specifier.contains(version, prereleases=True):
+        return Finding(subject, "ok", f"{requirement.name} {version}")
+    return Finding(
+        subject,
+        "problem",
+        f"{requirement.name} {version} is not supported, {wanted} is",
+        f"{install}, in an environment of its own where other packages forbid it",
+    )
