@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from ringwalk import __version__
 from ringwalk.cli.clean import add_clean
 from ringwalk.cli.doctor import add_doctor
+from ringwalk.cli.run import add_run
 from ringwalk.cli.xargs import add_xargs
 from ringwalk.demo import CYCLES, SEED, WALKERS, Settings, demo
 from ringwalk.errors import ConfigError
@@ -56,6 +57,14 @@ def build_parser() -> argparse.ArgumentParser:
             help="run the lines of a file as commands, many at a time",
             description="Run each line of standard input, or of a file, as a shell command, or "
             "as the argument of one. Exits with 1 if one failed.",
+        )
+    )
+    add_run(
+        subcommands.add_parser(
+            "run",
+            help="map a function over the rows of a file",
+            description="Call a function for every row of an .npz, .npy or .csv file, in worker "
+            "processes, and write what it returns to an .npz. Exits with 1 if a row failed.",
         )
     )
     add_doctor(

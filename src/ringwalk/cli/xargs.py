@@ -8,7 +8,6 @@ with ``--output``; lines of different commands may mix on the former.
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import signal
 import sys
@@ -18,9 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
+from ringwalk.cli.bar import Bar
 from ringwalk.config import resolve_num_workers
 from ringwalk.distributors import CommandDistributor, ExitInfo
 from ringwalk.errors import ConfigError
@@ -92,7 +89,7 @@ def run_xargs(options: argparse.Namespace) -> int:
                 jobs.append(job)
     with ExitStack() as stack:
         log = stack.enter_context(_joblog(options.joblog, resume)) if options.joblog else None
-        advance = stack.enter_context(_Bar(len(jobs), options.progress))
+        bar = stack.enter_context(Bar(len(jobs), options.progress))
         distributor = stack.enter_context(
             CommandDistributor(
                 resolve_num_workers(options.max_procs),
@@ -101,7 +98,7 @@ def run_xargs(options: argparse.Namespace) -> int:
             )
         )
         try:
-            return _run(distributor, jobs, 1 + options.retries, log, advance)
+            return _run(distributor, jobs, 1 + options.retries, log, bar.advance)
         except KeyboardInterrupt:
             return _INTERRUPTED
 
@@ -189,31 +186,3 @@ def _line(job: Job, info: ExitInfo) -> str:
     code = 126 if info.error is not None else info.exit_code or 0
     times = f"{info.start:.3f}\t{info.wall:10.3f}"
     return f"{job.number}\t:\t{times}\t0\t0\t{code}\t{info.signal or 0}\t{job.command}\n"
-
-
-class _Bar:
-    """A progress bar on standard error, if that is a terminal."""
-
-    def __init__(self, total: int, shown: bool) -> None:
-        self._failed = 0
-        self._progress = Progress(
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[failed]} failed"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not shown or not os.isatty(2),
-            auto_refresh=False,
-        )
-        self._task = self._progress.add_task("", total=total, failed=0)
-
-    def __enter__(self) -> Callable[[bool], None]:
-        self._progress.start()
-        return self._advance
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def _advance(self, ok: bool) -> None:
-        self._failed += not ok
-        self._progress.update(self._task, advance=1, failed=self._failed, refresh=True)
