@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 from ringwalk import __version__
+from ringwalk.cli.bench import add_bench
 from ringwalk.cli.clean import add_clean
 from ringwalk.cli.doctor import add_doctor
 from ringwalk.cli.run import add_run
@@ -65,6 +66,14 @@ def build_parser() -> argparse.ArgumentParser:
             help="map a function over the rows of a file",
             description="Call a function for every row of an .npz, .npy or .csv file, in worker "
             "processes, and write what it returns to an .npz. Exits with 1 if a row failed.",
+        )
+    )
+    add_bench(
+        subcommands.add_parser(
+            "bench",
+            help="time the mappers beside the standard library's pools on this machine",
+            description="Time the mappers beside the standard library's pools, in about half a "
+            "minute, and print medians.",
         )
     )
     add_doctor(
