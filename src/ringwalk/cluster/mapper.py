@@ -18,8 +18,8 @@ from ringwalk.config import resolve_num_workers
 from ringwalk.errors import ClosedError, ConfigError
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.base import Mapper, SegmentTimes, raise_first
+from ringwalk.mappers.history import add_seconds
 from ringwalk.mappers.options import check_choice, check_integer
-from ringwalk.mappers.process import segment_times
 from ringwalk.mappers.worker import check_worker_type
 from ringwalk.workers.devices import check_devices
 from ringwalk.workers.launch import StartMethod
@@ -193,7 +193,9 @@ class ClusterMapper(Mapper):
         """
         times: SegmentTimes = {}
         for first, workers, records in self._records:
-            for worker, seconds in segment_times(workers, [records]).items():
+            of_node: SegmentTimes = {worker: [] for worker in range(workers)}
+            add_seconds(of_node, records)
+            for worker, seconds in of_node.items():
                 times.setdefault(first + worker, []).extend(seconds)
         return times
 

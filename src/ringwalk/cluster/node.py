@@ -120,7 +120,7 @@ class Node:
             returned=tuple(wave.returned),
             # A copy: the engine sends it when the next batch may be at work already.
             rows=tuple(rows.copy() for rows in mapper.worked_rows(batch)),
-            records=_ended(wave.records()),
+            records=_ended(wave.wave.records),
             seconds=time.perf_counter() - began,
         )
 

@@ -143,11 +143,7 @@ class History:
         for ran in sorted(self.ran, key=lambda ran: ran.walker):
             times[ran.worker].append((ran.finished_ns - ran.started_ns) * 1e-9)
         for wave in self.waves:
-            ended = wave.records[wave.records["end_ns"] > 0]
-            owners = _worker(ended["state"]).tolist()
-            for worker, second in zip(owners, seconds(ended).tolist(), strict=True):
-                if worker in times:  # else a segment wrote over the record
-                    times[worker].append(second)
+            add_seconds(times, wave.records)
         return times
 
     def timeline(self, mapper: str, memory: Memory) -> Timeline:
@@ -220,6 +216,15 @@ class History:
 def seconds(records: Records) -> np.ndarray[Any, np.dtype[np.float64]]:
     """How long each segment took."""
     return (records["end_ns"] - records["start_ns"]) * 1e-9  # type: ignore[no-any-return]
+
+
+def add_seconds(times: dict[int, list[float]], records: Records) -> None:
+    """Add what the segments took that ended to the lists of the workers that ran them."""
+    ended = records[records["end_ns"] > 0]
+    owners = _worker(ended["state"]).tolist()
+    for worker, second in zip(owners, seconds(ended).tolist(), strict=True):
+        if worker in times:  # else a segment wrote over the record
+            times[worker].append(second)
 
 
 def _worker(state: Records) -> Records:
