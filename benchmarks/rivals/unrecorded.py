@@ -6,15 +6,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from ringwalk.mappers.history import Wave
-from ringwalk.mappers.transaction import Transaction
+from ringwalk.mappers import base, transaction
+
+
+class _Nothing:
+    """Takes the place of a map's history, and of a wave in it."""
+
+    def __init__(self) -> None:
+        self.waves = self
+
+    def __call__(self, *_: object) -> _Nothing:
+        return self
+
+    keep = queue = over = end = append = begin = __call__
 
 
 @contextmanager
 def unrecorded() -> Iterator[None]:
-    """While it lasts, maps keep neither a copy of the board nor when tasks were handed out."""
+    """While it lasts, maps keep nothing of what ran where and when."""
+    nothing = _Nothing()
     with (
-        patch.object(Transaction, "_record", lambda self: None),
-        patch.object(Wave, "queue", lambda self, first: None),
+        patch.object(base, "History", nothing),
+        patch.object(transaction, "Wave", nothing),
     ):
         yield

@@ -2,7 +2,8 @@
 
 The board keeps, for every task, who ran it last, when it began and ended, and what it carried. The
 parent adds one clock reading a chunk of tasks handed out, one row a death, and the sizes of large
-arrays. Everything else waits until somebody asks for the ``Timeline``.
+arrays. Everything else waits until somebody asks for the ``Timeline``: even the board is not
+copied as long as its records are those of the last map.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ringwalk._core.board import DONE, FAILED, now_ns
+from ringwalk._core.board import DONE, FAILED, Board, now_ns
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.observe import RECORD, Memory, Timeline
 from ringwalk.workers.job import Rows
@@ -51,24 +52,48 @@ class Ran:
     finished_ns: int
 
 
+def _no_tasks() -> Records:
+    return np.empty(0, TASK)
+
+
 @dataclass(slots=True)
 class Wave:
     """What one wave of a map leaves.
 
     Attributes:
         first: walker index of task 0.
-        records: of dtype ``TASK``, one a task, from the end of the wave on.
+        epoch: the wave's number on the board.
         queued: (first task, when) of each chunk of tasks that was handed out.
         deaths: attempts whose process died; the next attempt was queued when one finished.
         sent, returned: task -> bytes of large arrays that were written to shared memory for it.
     """
 
     first: int
-    records: Records = field(default_factory=lambda: np.empty(0, TASK))
+    epoch: int
     queued: list[tuple[int, int]] = field(default_factory=list)
     deaths: list[Ran] = field(default_factory=list)
     sent: dict[int, int] = field(default_factory=dict)
     returned: dict[int, int] = field(default_factory=dict)
+    _board: Board | None = None
+    _count: int = 0
+    _records: Records = field(default_factory=_no_tasks)
+
+    def over(self, board: Board, count: int) -> None:
+        """The wave is over. The board has its ``count`` records until another wave begins."""
+        self._board, self._count = board, count
+
+    def keep(self) -> None:
+        """Copy the records: another wave is about to take their place, or the board to go."""
+        if self._board is not None:
+            # An array with memory of its own: programs that size objects trip over views.
+            self._records = np.frombuffer(self._board.snapshot(0, self._count), TASK).copy()
+            self._board = None
+
+    @property
+    def records(self) -> Records:
+        """Of dtype ``TASK``, one a task; none before the wave is over."""
+        self.keep()
+        return self._records
 
     def queue(self, first: int) -> None:
         """Tasks from ``first`` on are about to be handed out."""
@@ -137,6 +162,11 @@ class History:
         """The map is over. Idempotent."""
         self.ended_ns = self.ended_ns or now_ns()
 
+    def keep(self) -> None:
+        """Take a copy of what only the board has: it is about to go, or to be used again."""
+        for wave in self.waves:
+            wave.keep()
+
     def segment_seconds(self) -> dict[int, list[float]]:
         """Worker -> seconds of each segment that ended, in order of walker."""
         times: dict[int, list[float]] = {worker: [] for worker in range(self.workers)}
@@ -167,6 +197,8 @@ class History:
         yield self._rows(wave.deaths)
         state = wave.records["state"] & np.uint64(0xFF)
         good = (state == DONE) | (state == FAILED)
+        # Else another map began in another thread, while we read.
+        good &= wave.records["state"] >> np.uint64(32) == wave.epoch
         good &= (_worker(wave.records["state"]) < self.workers) & (wave.records["start_ns"] > 0)
         tasks = np.flatnonzero(good)
         chosen = wave.records[tasks]

@@ -66,6 +66,8 @@ class ProcessMapper(Mapper):
     def _stop(self) -> None:
         if self._finalizer is not None:
             self._last_memory = self._memory()  # its workers cannot be asked any more
+            if self._history is not None:
+                self._history.keep()
             self._finalizer()
         self._pool = None
         self._finalizer = None
@@ -88,6 +90,7 @@ class ProcessMapper(Mapper):
                 cycle=self._cycle,
                 order=longest_first(expected, first),
             )
+            history.keep()
             history.waves.append(wave.wave)
             try:
                 yield from self._run_wave(wave, arguments.count, results, each=each)

@@ -11,8 +11,6 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from ringwalk._core.board import CANCELLED, DONE, FAILED, LOST, now_ns
 from ringwalk.errors import (
     ConfigError,
@@ -23,7 +21,7 @@ from ringwalk.errors import (
     WorkerDied,
 )
 from ringwalk.mappers.arguments import Arguments
-from ringwalk.mappers.history import TASK, Wave
+from ringwalk.mappers.history import Wave
 from ringwalk.mappers.options import Options
 from ringwalk.mappers.wire import Wire
 from ringwalk.workers.crew import Death
@@ -50,7 +48,7 @@ class Transaction:
         errors: walker -> its error.
         returned: walkers whose segment returned the row it was given.
         finished: number of walkers that are done or failed.
-        wave: what it leaves to tell of it; its ``records`` are filled in by ``close``.
+        wave: what it leaves to tell of it.
     """
 
     def __init__(
@@ -75,11 +73,11 @@ class Transaction:
         self._arguments = arguments
         self._options = options
         self.first = first
-        self.wave = Wave(first)
         self._count = count
         self._cycle = cycle
         self._order = order
         self._epoch = pool.next_epoch()
+        self.wave = Wave(first, self._epoch)
         self._armed = 0
         self._seen = bytearray(count)
         self._held: list[int] = []  # blocks of the parent's heap that the map's inputs lie in
@@ -335,16 +333,12 @@ class Transaction:
             self._board.cancel(self._epoch, self._armed)
 
     def close(self) -> None:
-        """The wave is over: keep what the board tells of it, release inputs, let lanes go."""
-        self._record()
+        """The wave is over: release inputs, let lanes go."""
+        self.wave.over(self._board, self._armed)
         self._pool.crew.dismiss()
         for block in self._held:
             self._codec.own.release(block)
         self._held = []
-
-    def _record(self) -> None:
-        # An array with memory of its own: programs that size objects trip over views.
-        self.wave.records = np.frombuffer(self._board.snapshot(0, self._armed), TASK).copy()
 
     def abort(self) -> None:
         """Give the wave up at once: cancel what waits, kill what runs, keep what finished."""
