@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal, NoReturn, SupportsIndex
 
 import numpy.typing as npt
 
@@ -18,7 +18,7 @@ from ringwalk.config import resolve_num_workers
 from ringwalk.errors import ClosedError, ConfigError
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.base import Mapper, SegmentTimes, raise_first
-from ringwalk.mappers.history import add_seconds
+from ringwalk.mappers.history import segment_times
 from ringwalk.mappers.options import check_choice, check_integer
 from ringwalk.mappers.worker import check_worker_type
 from ringwalk.workers.devices import check_devices
@@ -193,11 +193,17 @@ class ClusterMapper(Mapper):
         """
         times: SegmentTimes = {}
         for first, workers, records in self._records:
-            of_node: SegmentTimes = {worker: [] for worker in range(workers)}
-            add_seconds(of_node, records)
-            for worker, seconds in of_node.items():
+            for worker, seconds in segment_times(workers, records).items():
                 times.setdefault(first + worker, []).extend(seconds)
         return times
+
+    @property
+    def timeline(self) -> NoReturn:
+        """Refused: the clocks of nodes cannot be compared."""
+        raise ConfigError(
+            "ClusterMapper has no timeline, since the clocks of its nodes cannot be compared; "
+            "worker_segment_times says how long each segment took"
+        )
 
     @property
     def worker_type(self) -> type[Worker]:

@@ -173,7 +173,8 @@ class History:
         for ran in sorted(self.ran, key=lambda ran: ran.walker):
             times[ran.worker].append((ran.finished_ns - ran.started_ns) * 1e-9)
         for wave in self.waves:
-            add_seconds(times, wave.records)
+            for worker, seconds_of in segment_times(self.workers, wave.records).items():
+                times[worker] += seconds_of
         return times
 
     def timeline(self, mapper: str, memory: Memory) -> Timeline:
@@ -245,18 +246,20 @@ class History:
         return (clock_ns - self.began_ns) * 1e-9
 
 
-def seconds(records: Records) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """How long each segment took."""
-    return (records["end_ns"] - records["start_ns"]) * 1e-9  # type: ignore[no-any-return]
-
-
-def add_seconds(times: dict[int, list[float]], records: Records) -> None:
-    """Add what the segments took that ended to the lists of the workers that ran them."""
+def segment_times(workers: int, records: Records) -> dict[int, list[float]]:
+    """Worker -> seconds of each segment that ended, in order of record."""
+    times: dict[int, list[float]] = {worker: [] for worker in range(workers)}
     ended = records[records["end_ns"] > 0]
     owners = _worker(ended["state"]).tolist()
     for worker, second in zip(owners, seconds(ended).tolist(), strict=True):
         if worker in times:  # else a segment wrote over the record
             times[worker].append(second)
+    return times
+
+
+def seconds(records: Records) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """How long each segment took."""
+    return (records["end_ns"] - records["start_ns"]) * 1e-9  # type: ignore[no-any-return]
 
 
 def _worker(state: Records) -> Records:
