@@ -163,13 +163,11 @@ class ClusterMapper(Mapper):
             cycle=self._cycle,
         )
         self._records = call.records
-        progress = self._options.progress
         try:
             call.fill()
             while call.open:
                 fresh = call.advance()
-                if progress is not None:
-                    progress(call.finished, arguments.count)
+                self._progress.tell(call.finished, arguments.count)
                 if each and not call.errors:
                     yield from fresh
         finally:

@@ -35,6 +35,7 @@ from ringwalk.distributors.exit_info import ExitInfo
 from ringwalk.distributors.journal import SINGLE, Kind, Record
 from ringwalk.distributors.link import Link
 from ringwalk.errors import ConfigError, ForkedError, RingwalkError
+from ringwalk.observe.progress import Counter, Progress
 
 _ANSWER_S = 30.0
 _SLACK_S = 2.0  # between the end of the last command and that of the supervisor
@@ -61,6 +62,8 @@ class CommandDistributor:
             one of them: ``python -m module`` and console scripts. See ``template`` for the few
             differences to a fresh start. It is replaced when their files change, by at most a
             second later, or the environment.
+        progress: True draws a bar on stderr, where that is a terminal; a function is called with
+            (ended, submitted) commands as a call of this object sees them end.
         outlive: let queued and running commands go on if this process ends without ``stop``.
 
     Each command finds ``JOB_ID`` in its environment, and in an array ``ARRAY_STEP_ID``, from 0.
@@ -80,7 +83,9 @@ class CommandDistributor:
         grace: float = 2.0,
         outlive: bool = False,
         warm: Sequence[str] = (),
+        progress: Progress | bool | None = None,
     ) -> None:
+        self._progress = Counter(progress, "commands")
         if isinstance(parallelism, bool) or not isinstance(parallelism, int) or parallelism < 1:
             raise ConfigError(f"parallelism is {parallelism!r}; pass an integer of at least 1")
         if not 0 <= grace < float("inf"):
@@ -306,6 +311,7 @@ class CommandDistributor:
         except BaseException:
             self._undo(job)
             raise
+        self._progress.more(len(ids))
         return ids
 
     def _undo(self, job: Submit) -> None:
@@ -365,6 +371,7 @@ class CommandDistributor:
             self._ended[name] = record
             self._news.append(name)
             del self._open[name]
+            self._progress.fewer()
 
     def _part(self, link: Link, deadline: float) -> None:
         """Let go of the supervisor and account for every command that it had."""
@@ -378,6 +385,7 @@ class CommandDistributor:
         self._link = None
         if self._finalizer is not None:
             self._finalizer.detach()
+        self._progress.end()
         link.release()
 
     def _check_owner(self) -> None:

@@ -25,6 +25,7 @@ from typing import Any
 from ringwalk._core.process import Undisturbed
 from ringwalk.errors import BrokenExecutorError, ClosedError, ForkedError, RingwalkError
 from ringwalk.futures.stream import Sink, Stream
+from ringwalk.observe.progress import Counter, Progress
 from ringwalk.workers.crew import Death
 from ringwalk.workers.launch import StartMethod
 from ringwalk.workers.persistent import Events
@@ -52,7 +53,14 @@ class Engine:
             such an engine does not wait for its tasks.
     """
 
-    def __init__(self, setup: Setup, start_method: StartMethod, max_retries: int) -> None:
+    def __init__(
+        self,
+        setup: Setup,
+        start_method: StartMethod,
+        max_retries: int,
+        progress: Progress | bool | None = None,
+    ) -> None:
+        self._progress = Counter(progress, "tasks")
         self._num_workers = setup.num_workers
         self._owner = os.getpid()
         self._lock = threading.RLock()  # the stream; a task's __reduce__ may submit
@@ -114,10 +122,13 @@ class Engine:
             self._begin(stream)
             self.interrupted = False
             stream.submit(sink, func, args, kwargs)
+            self._progress.more()
         if self._dispatcher is None:
             self._start_dispatcher()
         elif self._resting:
             self._kick_dispatcher()
+        if self._progress.wanted:
+            self.expect()
 
     def _check(self) -> None:
         if self._owner != os.getpid():
@@ -136,6 +147,7 @@ class Engine:
         with self._lock:
             cancelled = self._stream is not None and self._stream.cancel(sink)
         if cancelled:
+            self._progress.fewer()
             self.nudge()
         return cancelled
 
@@ -288,14 +300,18 @@ class Engine:
         """End the workers. pre: both locks are held, no task is open."""
         stream.pool.close()
         self._stream = None
+        self._progress.end()
 
     def _deliver(self, stream: Stream) -> None:
         outcomes = stream.outcomes
         if not outcomes:
             return
+        count = 0
         while outcomes:
             sink, value, error = outcomes.popleft()
             sink.deliver(value, error)
+            count += 1
+        self._progress.fewer(count)
         del sink, value, error  # a leader that sleeps must not keep a result alive
         self._tell_followers()
 
@@ -366,6 +382,7 @@ class Engine:
             if stream is None:
                 return []
             cancelled = [sink for sink in stream.waiting() if stream.cancel(sink)]
+        self._progress.fewer(len(cancelled))
         self.nudge()
         return cancelled
 

@@ -27,6 +27,7 @@ from ringwalk.futures.future import Future
 from ringwalk.futures.stream import run_call
 from ringwalk.mappers.options import check_choice, check_integer
 from ringwalk.memory.codec import Inputs
+from ringwalk.observe.progress import Progress
 from ringwalk.workers.devices import resolve_devices
 from ringwalk.workers.launch import StartMethod
 from ringwalk.workers.setup import Setup
@@ -52,6 +53,8 @@ class Executor(concurrent.futures.Executor):
             large arrays that refuse writing, which saves that copy.
         worker_type: a subclass of ``ringwalk.Worker``; its objects live in the workers.
         threads_per_worker: BLAS/OpenMP threads a worker may use; default: usable CPUs / workers.
+        progress: True draws a bar on stderr, where that is a terminal; a function is called with
+            (finished, submitted) calls as they finish, from whichever thread notices.
 
     Raises:
         ConfigError: an argument was refused.
@@ -69,6 +72,7 @@ class Executor(concurrent.futures.Executor):
         inputs: Inputs = "copy",
         worker_type: type[Worker] = Worker,
         threads_per_worker: SupportsIndex | None = None,
+        progress: Progress | bool | None = None,
     ) -> None:
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer is {initializer!r}; give a function or None")
@@ -97,7 +101,7 @@ class Executor(concurrent.futures.Executor):
             inputs=inputs,
             threads=threads,
         )
-        self._engine = Engine(setup, start_method, max_retries)
+        self._engine = Engine(setup, start_method, max_retries, progress)
         self._max_workers = workers
         self._finalizer = weakref.finalize(self, self._engine.retire)
         self._finalizer.atexit = False  # the engine's own exit handler waits for open tasks

@@ -23,7 +23,6 @@ from ringwalk.mappers.history import History
 from ringwalk.mappers.options import (
     OnError,
     Options,
-    Progress,
     Schedule,
     check_choice,
     check_integer,
@@ -32,6 +31,7 @@ from ringwalk.mappers.options import (
 from ringwalk.memory.codec import Inputs
 from ringwalk.observe import Memory, Timeline
 from ringwalk.observe.memory import peak_of
+from ringwalk.observe.progress import Progress, Reporter
 from ringwalk.workers.devices import resolve_devices
 from ringwalk.workers.job import Returned
 from ringwalk.workers.setup import SegmentFunc, Setup, WorkerInit, offered_names
@@ -55,7 +55,8 @@ class Mapper(ABC):
         timeout: seconds a segment may run (process mappers).
         max_retries: how often a segment whose process died is run again (process mappers). 0
             promises that no segment is executed twice.
-        progress: called with (finished, all) walkers as they finish.
+        progress: True draws a bar on stderr, where that is a terminal; a function is called with
+            (finished, all) walkers as they finish.
         schedule: "longest" hands out first what took longest in the last map, so that no worker
             is left alone with a long segment at the end; a function of the last map's seconds
             says so where walkers were resampled. "input", the default, keeps the order (process
@@ -84,7 +85,7 @@ class Mapper(ABC):
         on_error: OnError = "stop",
         timeout: float | None = None,
         max_retries: int = 1,
-        progress: Progress | None = None,
+        progress: Progress | bool | None = None,
         schedule: Schedule = "input",
         inputs: Inputs = "copy",
         threads_per_worker: SupportsIndex | None = None,
@@ -103,7 +104,8 @@ class Mapper(ABC):
         self._devices = resolve_devices(devices)
         self._worker_init = worker_init
         self._seed = check_seed(seed)
-        self._options = Options(on_error, timeout, max_retries, progress, schedule)
+        self._options = Options(on_error, timeout, max_retries, schedule)
+        self._progress = Reporter(progress, "walkers")
         self._inputs: Inputs = inputs
         self._threads = (
             None
@@ -254,6 +256,7 @@ class Mapper(ABC):
                 yield self._setup
             finally:
                 self._mapping_thread = None
+                self._progress.end()
                 if self._history is not None:
                     self._history.end()
 

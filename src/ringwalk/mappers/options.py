@@ -16,9 +16,6 @@ from ringwalk.errors import ConfigError
 OnError = Literal["stop", "finish"]
 """``stop``: hand out no more walkers, let running ones finish. ``finish``: run them all."""
 
-Progress = Callable[[int, int], object]
-"""Called in the parent with (finished, all) walkers of the map."""
-
 Seconds = npt.NDArray[np.float64]
 Schedule = Literal["input", "longest"] | Callable[[Seconds], npt.ArrayLike]
 """In which order walkers are handed out. ``input``: as they come. ``longest``: those first whose
@@ -29,12 +26,11 @@ segments and says what each walker of this one is expected to take, as after a r
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a map treats failures and tells of its progress."""
+    """How a map treats failures, and in which order it hands walkers out."""
 
     on_error: OnError = "stop"
     timeout: float | None = None
     max_retries: int = 1
-    progress: Progress | None = None
     schedule: Schedule = "input"
 
     def __post_init__(self) -> None:
@@ -48,10 +44,6 @@ class Options:
         retries = check_integer("max_retries", self.max_retries)
         if not 0 <= retries <= 255:
             raise ConfigError(f"max_retries is {retries}; give 0 to 255")
-        if self.progress is not None and not callable(self.progress):
-            raise ConfigError(
-                f"progress is {self.progress!r}; give a function of (finished, all) or None"
-            )
         if not callable(self.schedule):
             check_choice("schedule", self.schedule, ("input", "longest"))
 

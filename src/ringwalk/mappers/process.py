@@ -117,14 +117,12 @@ class ProcessMapper(Mapper):
     def _run_wave(
         self, wave: Transaction, total: int, results: list[Any], *, each: bool
     ) -> Iterator[int]:
-        progress = self._options.progress
         wave.start()
         while True:
-            fresh = wave.advance(any_=each or progress is not None)
+            fresh = wave.advance(any_=each or self._progress.wanted)
             first = wave.first
             results[first : first + len(wave.results)] = wave.results
-            if progress is not None:
-                progress(first + wave.finished, total)
+            self._progress.tell(first + wave.finished, total)
             if each:
                 yield from (walker for walker in fresh if walker not in wave.errors)
             if not wave.open:

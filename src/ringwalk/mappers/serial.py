@@ -39,7 +39,6 @@ class SerialMapper(Mapper):
         done: dict[int, Any] = {}
         history = self._recorded()
         history.workers = 1
-        progress = self._options.progress
         for walker in range(arguments.count):
             with _caller_streams(setup):
                 attempt = Attempt(call, mark, walker, 0, history.began_ns)
@@ -50,8 +49,7 @@ class SerialMapper(Mapper):
                 results[walker] = done[walker] = attempt.result
                 if isinstance(attempt.result, Returned):
                     self._returned.append(walker)
-            if progress is not None:
-                progress(walker + 1, arguments.count)
+            self._progress.tell(walker + 1, arguments.count)
             if errors and self._options.on_error == "stop":
                 break
             if each and attempt.error is None:

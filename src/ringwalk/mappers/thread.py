@@ -57,7 +57,6 @@ class ThreadMapper(Mapper):
 
         errors: dict[int, MapError] = {}
         done: dict[int, Any] = {}
-        progress = self._options.progress
         pending = {self._executor.submit(attempt, walker) for walker in range(arguments.count)}
         finished = 0
         try:
@@ -75,8 +74,7 @@ class ThreadMapper(Mapper):
                         self._returned.append(outcome.walker)
                     if each:
                         yield outcome.walker
-                if progress is not None:
-                    progress(finished, arguments.count)
+                self._progress.tell(finished, arguments.count)
                 if errors and self._options.on_error == "stop":
                     pending = {future for future in pending if not future.cancel()}
         finally:

@@ -29,6 +29,7 @@ from ringwalk.config import resolve_num_workers
 from ringwalk.errors import BusyError, ClosedError, ConfigError, ForkedError
 from ringwalk.mappers.options import Options
 from ringwalk.memory import RunTable, Status
+from ringwalk.observe.progress import Counter, Progress
 from ringwalk.runners.attempt import Attempt, Outcome, RunFailure
 from ringwalk.workers.command import Launcher
 
@@ -49,6 +50,8 @@ class Runner(ABC):
         retries: how often a run whose process died is started again. A run that raised, or that
             overran, is not.
         log_dir: a folder for ``run_000.log`` and so on, with what each run writes.
+        progress: True draws a bar on stderr, where that is a terminal; a function is called with
+            (ended, spawned) runs as they are seen to end.
 
     Attributes:
         failed: run id -> RunFailure, of the runs that failed for good or were cancelled.
@@ -65,7 +68,9 @@ class Runner(ABC):
         timeout: float | None = None,
         retries: int = 0,
         log_dir: str | os.PathLike[str] | None = None,
+        progress: Progress | bool | None = None,
     ) -> None:
+        self._progress = Counter(progress, "runs")
         Options(timeout=timeout, max_retries=retries)  # refuses what makes no sense
         self.table = table
         self.parallel = resolve_num_workers(parallel)
@@ -115,6 +120,7 @@ class Runner(ABC):
         self._attempts[run_id] = 0
         self._note(run_id, Status.QUEUED, error=b"", exitcode=0)
         self._queue.append(run_id)
+        self._progress.more()
         self._fill()
 
     # --- look and wait -----------------------------------------------------------------------
@@ -189,6 +195,7 @@ class Runner(ABC):
         if self._finalizer.alive and os.getpid() == self._owner:
             self.cancel_all()
         self._finalizer()
+        self._progress.end()
 
     def __enter__(self) -> Self:
         return self
@@ -298,6 +305,8 @@ class Runner(ABC):
                 row[name] = np.asarray(value, row.dtype[name])
             # Last: who sees a final status sees the rest as well.
             row["status"] = status
+        if status.final:
+            self._progress.fewer()
 
     def _check_usable(self) -> None:
         if os.getpid() != self._owner:

@@ -11,6 +11,7 @@ from threadpoolctl import ThreadpoolController
 
 from ringwalk.config import usable_cpus
 from ringwalk.memory import RunTable
+from ringwalk.observe.progress import Progress
 from ringwalk.runners.base import Runner
 from ringwalk.runners.process import RunProcess
 from ringwalk.workers.bootstrap import limit_threads
@@ -43,9 +44,15 @@ class ForkRunner(Runner):
         timeout: float | None = None,
         retries: int = 0,
         log_dir: str | os.PathLike[str] | None = None,
+        progress: Progress | bool | None = None,
     ) -> None:
         super().__init__(
-            table, parallel=parallel, timeout=timeout, retries=retries, log_dir=log_dir
+            table,
+            parallel=parallel,
+            timeout=timeout,
+            retries=retries,
+            log_dir=log_dir,
+            progress=progress,
         )
         self.function = function
         threads = max(1, usable_cpus() // self.parallel)

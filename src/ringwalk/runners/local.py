@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import SupportsIndex
 
 from ringwalk.memory import RunTable
+from ringwalk.observe.progress import Progress
 from ringwalk.runners.attempt import Outcome, describe_exit
 from ringwalk.runners.base import Runner
 from ringwalk.workers.command import Command
@@ -43,9 +44,15 @@ class LocalRunner(Runner):
         timeout: float | None = None,
         retries: int = 0,
         log_dir: str | os.PathLike[str] | None = None,
+        progress: Progress | bool | None = None,
     ) -> None:
         super().__init__(
-            table, parallel=parallel, timeout=timeout, retries=retries, log_dir=log_dir
+            table,
+            parallel=parallel,
+            timeout=timeout,
+            retries=retries,
+            log_dir=log_dir,
+            progress=progress,
         )
         self.command = command
         self._env = env

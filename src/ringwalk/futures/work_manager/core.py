@@ -20,6 +20,7 @@ from typing import Any, Literal, Self
 from ringwalk.errors import ClosedError
 from ringwalk.futures.work_manager.environment import WMEnvironment, default_env
 from ringwalk.futures.work_manager.future import Bell, FutureWatcher, Hub, WMFuture
+from ringwalk.observe.progress import Counter, Progress
 
 Task = tuple[Callable[..., Any], Sequence[Any] | None, Mapping[str, Any] | None]
 
@@ -31,12 +32,19 @@ _LONG_LINE = 4096
 class WorkManager(ABC):
     """Base of the managers. A manager must say how it submits; most say how they start and end.
 
+    Args:
+        progress: True draws a bar on stderr, where that is a terminal; a function is called with
+            (finished, submitted) tasks as they finish, from whichever thread notices.
+
     Attributes:
         running: between ``startup`` and ``shutdown``.
         n_workers: number of workers, at least 1.
     """
 
-    def __init__(self, n_workers: int | None = None) -> None:
+    def __init__(
+        self, n_workers: int | None = None, *, progress: Progress | bool | None = None
+    ) -> None:
+        self._progress = Counter(progress, "tasks")
         # Not the affinity's or a cgroup's number: that is what WESTPA's users expect of 0 and None.
         self.n_workers = n_workers or os.cpu_count() or 1
         self.running = False
@@ -73,6 +81,7 @@ class WorkManager(ABC):
     def shutdown(self) -> None:
         """End the workers; tasks that are not done fail. Idempotent."""
         self.running = False
+        self._progress.end()
 
     def __enter__(self) -> Self:
         self.startup()
@@ -136,6 +145,9 @@ class WorkManager(ABC):
             line.popleft()
         future = WMFuture(hub=self._hub)
         future._callbacks = [line.append]
+        if self._progress.wanted:
+            self._progress.more()
+            future._callbacks.append(lambda _: self._progress.fewer())
         return future
 
     def _check_running(self) -> None:

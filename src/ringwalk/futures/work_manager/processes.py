@@ -11,6 +11,7 @@ from ringwalk.futures.engine import Engine
 from ringwalk.futures.stream import run_call
 from ringwalk.futures.work_manager.core import WorkManager
 from ringwalk.futures.work_manager.future import WMFuture
+from ringwalk.observe.progress import Progress
 from ringwalk.workers.devices import resolve_devices
 from ringwalk.workers.launch import StartMethod
 from ringwalk.workers.setup import Setup
@@ -74,8 +75,9 @@ class ProcessWorkManager(WorkManager):
         *,
         max_retries: int = 1,
         devices: Sequence[int | str] | Literal["auto"] | None = None,
+        progress: Progress | bool | None = None,
     ) -> None:
-        super().__init__(n_workers)
+        super().__init__(n_workers, progress=progress)
         resolve_num_workers(self.n_workers)
         self.shutdown_timeout = shutdown_timeout
         self.workers = [WorkerProcess(self, index) for index in range(self.n_workers)]
@@ -128,4 +130,6 @@ class ProcessWorkManager(WorkManager):
         assert self._engine is not None
         future = self._new_future()
         self._engine.submit(future, fn, tuple(args or ()), dict(kwargs or {}))
+        if self._progress.wanted:
+            self._engine.expect()
         return future

@@ -8,13 +8,14 @@ from typing import Any, Self
 from ringwalk.futures.work_manager.core import WorkManager
 from ringwalk.futures.work_manager.environment import WMEnvironment
 from ringwalk.futures.work_manager.future import WMFuture
+from ringwalk.observe.progress import Progress
 
 
 class SerialWorkManager(WorkManager):
     """Runs tasks at once, in the caller's thread. Works without ``startup``, as WESTPA's does."""
 
-    def __init__(self) -> None:
-        super().__init__(1)
+    def __init__(self, *, progress: Progress | bool | None = None) -> None:
+        super().__init__(1, progress=progress)
 
     @classmethod
     def from_environ(cls, wmenv: WMEnvironment | None = None) -> Self:

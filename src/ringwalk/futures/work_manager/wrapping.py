@@ -15,6 +15,7 @@ from ringwalk.errors import ClosedError
 from ringwalk.futures.work_manager.core import WorkManager
 from ringwalk.futures.work_manager.environment import WMEnvironment, default_env
 from ringwalk.futures.work_manager.future import WMFuture
+from ringwalk.observe.progress import Progress
 
 
 class WrappingWorkManager(WorkManager):
@@ -93,11 +94,13 @@ class MPIWorkManager(WrappingWorkManager):
     dies ends the whole MPI job: that is MPI's rule.
     """
 
-    def __init__(self, n_workers: int | None = None) -> None:
+    def __init__(
+        self, n_workers: int | None = None, *, progress: Progress | bool | None = None
+    ) -> None:
         from mpi4py import MPI
 
         self._rank = MPI.COMM_WORLD.Get_rank()
-        super().__init__(max(1, MPI.COMM_WORLD.Get_size() - 1))
+        super().__init__(max(1, MPI.COMM_WORLD.Get_size() - 1), progress=progress)
 
     @classmethod
     def from_environ(cls, wmenv: WMEnvironment | None = None) -> Self:
@@ -129,8 +132,14 @@ class MPIWorkManager(WrappingWorkManager):
 class DaskWorkManager(WrappingWorkManager):
     """Runs tasks on a Dask cluster: the scheduler at ``WM_DASK_SCHEDULER``, or one of our own."""
 
-    def __init__(self, n_workers: int | None = None, scheduler: str | None = None) -> None:
-        super().__init__(n_workers)
+    def __init__(
+        self,
+        n_workers: int | None = None,
+        scheduler: str | None = None,
+        *,
+        progress: Progress | bool | None = None,
+    ) -> None:
+        super().__init__(n_workers, progress=progress)
         self._scheduler = scheduler
 
     @classmethod
