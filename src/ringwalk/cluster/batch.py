@@ -12,16 +12,13 @@ import numpy.typing as npt
 from ringwalk.cluster.packing import Pack
 from ringwalk.cluster.site import NodeInfo
 from ringwalk.errors import MapError
+from ringwalk.mappers.history import TASK
 from ringwalk.workers.failure import Failure
 
 _OF_A_MAP = ("results", "errors", "__notes__")  # attributes that only the caller's error gets
 
 SPEC = "spec"
 """Asks for what a node's pool is made of, in ``Reply.wants``; other wants are broadcasts' keys."""
-
-
-TIMES = np.dtype([("state", "u8"), ("start_ns", "i8"), ("end_ns", "i8")])
-"""What of a task's record tells of its worker and its time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +128,8 @@ class Reply:
         finished: the walkers that have a result; None stands for all.
         returned: walkers whose segment returned its own row.
         rows: of each block of the batch, the rows as the segments left them.
-        records: who ran each walker, from when to when; dtype ``TIMES``.
+        records: of the node's board, dtype ``TASK``: who ran each walker, from when to when.
+        clock_ns: the node's clock when it made the reply.
         seconds: that the batch took on the node.
     """
 
@@ -146,5 +144,6 @@ class Reply:
     errors: tuple[Report, ...] = ()
     returned: tuple[int, ...] = ()
     rows: tuple[npt.NDArray[np.uint8], ...] = ()
-    records: npt.NDArray[Any] = field(default_factory=lambda: np.zeros(0, TIMES))
+    records: npt.NDArray[Any] = field(default_factory=lambda: np.zeros(0, TASK))
+    clock_ns: int = 0
     seconds: float = 0.0

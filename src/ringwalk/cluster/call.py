@@ -6,20 +6,22 @@ whatever an aborted map left running is never looked at.
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from ringwalk._core.board import now_ns
 from ringwalk.cluster.batch import Batch, Reply
 from ringwalk.cluster.cutter import Cutter
 from ringwalk.cluster.fleet import Fleet
 from ringwalk.cluster.outgoing import Outgoing
 from ringwalk.errors import MapError, NodeLostError, RingwalkError, TransferError
 from ringwalk.mappers.arguments import Arguments
+from ringwalk.mappers.history import WORKER_SHIFT, History, Wave
 from ringwalk.mappers.options import Options
 
 
@@ -37,7 +39,6 @@ class Call:
         ran: of each batch that came back, the walkers that have a result.
         returned: walkers whose segment returned the row it was given.
         finished: number of walkers that are done or failed.
-        records: of each batch, the number of its node's first worker and who ran its walkers.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class Call:
         arguments: Arguments,
         options: Options,
         results: list[Any],
+        history: History,
         *,
         epoch: int,
         cycle: int,
@@ -55,7 +57,7 @@ class Call:
         self.ran: list[Sequence[int]] = []
         self.returned: list[int] = []
         self.finished = 0
-        self.records: list[tuple[int, int, npt.NDArray[Any]]] = []
+        self._history = history
         self._results = results
         self._fleet = fleet
         self._cutter = cutter
@@ -69,6 +71,7 @@ class Call:
         ]
         self._pending: dict[Future[Reply], _Sent] = {}
         self._number = 0
+        self._host = socket.gethostname()
 
     @property
     def open(self) -> bool:
@@ -149,7 +152,7 @@ class Call:
             original.add_note(f"on node {reply.node.host}, at {batch.shown}")
             raise original
         first_worker = self._fleet.meet(reply.node)
-        self.records.append((first_worker, reply.node.workers, reply.records))
+        self._record(batch, reply, first_worker)
         self._cutter.workers = max(self._cutter.workers, reply.node.workers)
         self._cutter.learn(batch.count, reply.seconds)
         self.finished += batch.count
@@ -160,6 +163,16 @@ class Call:
         }
         self.returned += reply.returned
         return self._take_results(batch, reply)
+
+    def _record(self, batch: Batch, reply: Reply, first_worker: int) -> None:
+        """Add to the map's history who ran the batch, on this process's clock."""
+        records = reply.records
+        records["state"] += np.uint64(first_worker << WORKER_SHIFT)
+        if reply.node.host != self._host:  # clocks of hosts have nothing in common
+            records["start_ns"] += now_ns() - reply.clock_ns
+            records["end_ns"] += now_ns() - reply.clock_ns
+        self._history.workers = sum(node.workers for node in self._fleet.nodes)
+        self._history.waves.append(Wave.elsewhere(batch.first, records))
 
     def _take_results(self, batch: Batch, reply: Reply) -> Sequence[int]:
         assert reply.results is not None

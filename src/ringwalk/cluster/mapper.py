@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
-from typing import Any, Literal, NoReturn, SupportsIndex
-
-import numpy.typing as npt
+from typing import Any, Literal, SupportsIndex
 
 from ringwalk.cluster.call import Call
 from ringwalk.cluster.cutter import Cutter
@@ -17,8 +15,7 @@ from ringwalk.cluster.site import NodeInfo
 from ringwalk.config import resolve_num_workers
 from ringwalk.errors import ClosedError, ConfigError
 from ringwalk.mappers.arguments import Arguments
-from ringwalk.mappers.base import Mapper, SegmentTimes, raise_first
-from ringwalk.mappers.history import segment_times
+from ringwalk.mappers.base import Mapper, raise_first
 from ringwalk.mappers.options import check_choice, check_integer
 from ringwalk.mappers.worker import check_worker_type
 from ringwalk.workers.devices import check_devices
@@ -88,7 +85,6 @@ class ClusterMapper(Mapper):
         self._asked: int | None = None
         self._epoch = 0
         self._fleet: Fleet | None = None
-        self._records: list[tuple[int, int, npt.NDArray[Any]]] = []
 
     def init(
         self,
@@ -159,10 +155,10 @@ class ClusterMapper(Mapper):
             arguments,
             self._options,
             results,
+            self._recorded(),
             epoch=self._epoch,
             cycle=self._cycle,
         )
-        self._records = call.records
         try:
             call.fill()
             while call.open:
@@ -172,6 +168,7 @@ class ClusterMapper(Mapper):
                     yield from fresh
         finally:
             call.abandon()
+            self._recorded().waves.sort(key=lambda wave: wave.first)
         self._returned = call.returned
         if call.errors:
             raise_first(call.errors, call.done())
@@ -182,26 +179,6 @@ class ClusterMapper(Mapper):
         if self._fleet is None:
             return self._num_workers
         return self._asked or self._cutter.workers
-
-    @property
-    def worker_segment_times(self) -> SegmentTimes:
-        """Worker -> seconds of each segment that it ran in the last map.
-
-        Workers are numbered through: those of the node that answered first come first.
-        """
-        times: SegmentTimes = {}
-        for first, workers, records in self._records:
-            for worker, seconds in segment_times(workers, records).items():
-                times.setdefault(first + worker, []).extend(seconds)
-        return times
-
-    @property
-    def timeline(self) -> NoReturn:
-        """Refused: the clocks of nodes cannot be compared."""
-        raise ConfigError(
-            "ClusterMapper has no timeline, since the clocks of its nodes cannot be compared; "
-            "worker_segment_times says how long each segment took"
-        )
 
     @property
     def worker_type(self) -> type[Worker]:

@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from multiprocessing.util import Finalize
 from typing import Any
 
-import numpy.typing as npt
-
-from ringwalk.cluster.batch import SPEC, TIMES, Batch, Reply, Report
+from ringwalk._core.board import now_ns
+from ringwalk.cluster.batch import SPEC, Batch, Reply, Report
 from ringwalk.cluster.node_mapper import NodeMapper
 from ringwalk.cluster.packing import Pack
 from ringwalk.cluster.site import NodeInfo, Surroundings, look_around
@@ -120,14 +119,10 @@ class Node:
             returned=tuple(wave.returned),
             # A copy: the engine sends it when the next batch may be at work already.
             rows=tuple(rows.copy() for rows in mapper.worked_rows(batch)),
-            records=_ended(wave.wave.records),
+            records=wave.wave.records,
+            clock_ns=now_ns(),
             seconds=time.perf_counter() - began,
         )
-
-
-def _ended(records: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Of the records of tasks, what tells who ran them and for how long."""
-    return records[["state", "start_ns", "end_ns"]].astype(TIMES)
 
 
 def _packed(wave: Transaction, errors: dict[int, MapError]) -> Pack:

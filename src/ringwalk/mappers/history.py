@@ -34,6 +34,8 @@ TASK = np.dtype(
 )
 """One task record, as ``struct rw_task`` in ext/csrc/layout.h."""
 
+WORKER_SHIFT = 16  # where a task's state word has its worker, in 16 bits
+
 _PAYLOAD = 5  # RW_RESULT_PAYLOAD there
 
 Records = np.ndarray[Any, np.dtype[Any]]
@@ -77,6 +79,11 @@ class Wave:
     _board: Board | None = None
     _count: int = 0
     _records: Records = field(default_factory=_no_tasks)
+
+    @classmethod
+    def elsewhere(cls, first: int, records: Records) -> Wave:
+        """A wave that ran on the board of another process."""
+        return cls(first, 0, _records=records)
 
     def over(self, board: Board, count: int) -> None:
         """The wave is over. The board has its ``count`` records until another wave begins."""
@@ -263,7 +270,7 @@ def seconds(records: Records) -> np.ndarray[Any, np.dtype[np.float64]]:
 
 
 def _worker(state: Records) -> Records:
-    return (state >> np.uint64(16) & np.uint64(0xFFFF)).astype(np.int64)
+    return (state >> np.uint64(WORKER_SHIFT) & np.uint64(0xFFFF)).astype(np.int64)
 
 
 def _spread(sizes: dict[int, int], tasks: Records) -> Records:

@@ -18,7 +18,6 @@ def test_ranks_on_two_nodes_with_their_own_devices(
 ) -> None:
     options = ["-N2", "-n3", "-c1", "--gpus-per-node=2", "--mpi=pmi2"]
     done = slurm("srun", *options, sys.executable, PROGRAM)
-    print(done.stdout, done.stderr)
     assert done.returncode == 0, done.stderr
     assert "mapped over 2 nodes on n1 n2" in done.stdout
     assert "devices of n1: 0,1" in done.stdout
