@@ -57,13 +57,15 @@ class Outgoing:
         """
         first = self.next
         packed = [column for column in self._columns if isinstance(column, _Packed)]
-        by_size = [c.block.generations()[0].itemsize for c in self._columns if isinstance(c, Rows)]
-        walkers = max(1, min(walkers, MOST_BYTES // max(1, sum(by_size))))
-        size = end = 0
-        for end in range(first + 1, first + walkers + 1):
-            size += sum(column.take(end - 1) for column in packed) + sum(by_size)
-            if size >= MOST_BYTES:
-                break
+        row = sum(c.block.generations()[0].itemsize for c in self._columns if isinstance(c, Rows))
+        end = first + max(1, min(walkers, MOST_BYTES // max(1, row)))
+        if packed:
+            size = 0
+            for walker in range(first, end):
+                size += row + sum(column.take(walker) for column in packed)
+                if size >= MOST_BYTES:
+                    end = walker + 1
+                    break
         columns = tuple(_cut(column, first, end) for column in self._columns)
         self.next = end
         return end - first, columns
