@@ -28,6 +28,7 @@ SOURCES = {
     "headroom": ["headroom"],
     "heap": ["heap", "arena", "headroom"],
     "process": ["process"],
+    "spawn": ["spawn"],
     "rows": [],
     "encoder": [],
     "decoder": [],

@@ -29,10 +29,16 @@ COUNTED = {
     "eventcount": "tokens=14000 taken=14000 slept=1 waiters=0",
     "board": "tasks=96000 ended=96000 twice=0 torn=0 slept=1",
     "heap": "results=12000 received=12000 torn=0 held=0 reused=1",
+    "spawn": "begun=540 failed=180 refused=180 left=0",
 }
 CROSS, EMULATOR = "aarch64-linux-gnu-gcc", "qemu-aarch64"
+# A process that shares memory and is no thread: ThreadSanitizer takes it for a fork and marks the
+# parent's memory as a child's, the emulator refuses it.
+THREADS_ONLY = [concept for concept in COUNTED if concept != "spawn"]
 RUNS = [
-    pytest.param(flags, concept, id=f"{concept}-{flags}") for flags in BUILDS for concept in COUNTED
+    pytest.param(flags, concept, id=f"{concept}-{flags}")
+    for flags in BUILDS
+    for concept in (THREADS_ONLY if flags == "tsan" else COUNTED)
 ]
 
 
@@ -64,7 +70,7 @@ def test_promises_hold_under_threads(flags: str, concept: str, tmp_path: Path) -
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("concept", COUNTED)
+@pytest.mark.parametrize("concept", THREADS_ONLY)
 def test_promises_hold_in_aarch64_code(concept: str, tmp_path: Path) -> None:
     if platform.machine() == "aarch64":
         pytest.skip("this machine runs aarch64 code in all other tests")

@@ -1,4 +1,4 @@
-"""The native core: arena, event count, ring, board, headroom, heap, process, rows, window.
+"""The native core: arena, event count, ring, board, headroom, heap, process, spawn, rows, window.
 
 Each module but the last two is a thin Cython layer over a C file under ``ext/csrc``; the C headers
 state the guarantees. Only ``ringwalk`` itself imports from here: the modules check
@@ -16,7 +16,10 @@ from importlib.util import find_spec
 
 __all__: list[str] = []
 
-_EXTENSIONS = ("arena", "event", "ring", "board", "headroom", "heap", "process", "rows", "window")
+_EXTENSIONS = (
+    *("arena", "event", "ring", "board", "headroom", "heap"),
+    *("process", "spawn", "rows", "window"),
+)
 
 if _missing := [name for name in _EXTENSIONS if find_spec(f"{__name__}.{name}") is None]:
     raise ImportError(
