@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from ringwalk.errors import ClosedError
-from ringwalk.workers.command import Command, Launcher
+from ringwalk.workers.command import Command, Launcher, Program
 
 
 @pytest.fixture
@@ -45,13 +45,13 @@ def gone(pid: int) -> bool:
 
 def started(launcher: Launcher, fifo: Path, script: str) -> tuple[Command, list[int]]:
     """Start a script that writes process ids to the fifo; returns once it has."""
-    command = launcher.start(script, env={**os.environ, "FIFO": str(fifo)})
+    command = launcher.start(Program(script), env={"FIFO": str(fifo)})
     with fifo.open() as file:
         return command, [int(word) for word in file.read().split()]
 
 
 def test_the_end_is_readable_and_the_code_is_told(launcher: Launcher) -> None:
-    command = launcher.start("exit 3")
+    command = launcher.start(Program("exit 3"))
     assert select.select([command], [], [], 10)[0] == [command]
     assert command.wait() == command.returncode == 3
     command.close()
@@ -63,7 +63,10 @@ def test_a_command_has_its_own_group_environment_folder_and_output(
 ) -> None:
     with (tmp_path / "log").open("wb") as log:
         command = launcher.start(
-            "pwd; echo $X; ps -o pgid= -p $$", env={**os.environ, "X": "7"}, cwd="/", stdout=log
+            Program("pwd; echo $X; ps -o pgid= -p $$"),
+            env={"X": "7"},
+            cwd="/",
+            output=log.fileno(),
         )
     assert command.wait() == 0
     assert (tmp_path / "log").read_text().split() == ["/", "7", str(command.pid)]
@@ -71,7 +74,7 @@ def test_a_command_has_its_own_group_environment_folder_and_output(
 
 
 def test_waiting_ends_with_the_timeout(launcher: Launcher) -> None:
-    command = launcher.start("exec sleep 1000")
+    command = launcher.start(Program("exec sleep 1000"))
     assert command.wait(0.01) is None
     command.kill()
     assert command.returncode == -signal.SIGKILL
@@ -116,11 +119,11 @@ def test_close_ends_what_commands_left_behind(launcher: Launcher, fifo: Path) ->
     launcher.close()
     assert all(map(gone, pids))
     with pytest.raises(ClosedError, match="closed"):
-        launcher.start("true")
+        launcher.start(Program("true"))
 
 
 def test_a_signal_finds_one_command_and_not_its_neighbour(launcher: Launcher) -> None:
-    first, second = (launcher.start("exec sleep 1000") for _ in range(2))
+    first, second = (launcher.start(Program("exec sleep 1000")) for _ in range(2))
     first.send_signal(signal.SIGTERM)
     assert first.wait(10) == -signal.SIGTERM
     assert second.returncode is None
@@ -131,9 +134,9 @@ def test_a_signal_finds_one_command_and_not_its_neighbour(launcher: Launcher) ->
 
 OWNER = """
 import os, sys
-from ringwalk.workers.command import Launcher
+from ringwalk.workers.command import Launcher, Program
 launcher = Launcher()
-launcher.start("sleep 1000 & setsid sleep 1000 & echo $! $(jobs -p) $$ > $FIFO; wait")
+launcher.start(Program("sleep 1000 & setsid sleep 1000 & echo $! $(jobs -p) $$ > $FIFO; wait"))
 sys.stdin.read()
 """
 
@@ -153,4 +156,4 @@ def test_when_the_owner_is_killed_its_commands_end(fifo: Path) -> None:
 
 def test_what_cannot_start_says_so(launcher: Launcher) -> None:
     with pytest.raises(FileNotFoundError):
-        launcher.start(["/nonexistent/program"])
+        launcher.start(Program(["/nonexistent/program"]))

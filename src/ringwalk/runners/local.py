@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import SupportsIndex
 
@@ -11,7 +10,7 @@ from ringwalk.memory import RunTable
 from ringwalk.observe.progress import Progress
 from ringwalk.runners.attempt import Outcome, describe_exit
 from ringwalk.runners.base import Runner
-from ringwalk.workers.command import Command
+from ringwalk.workers.command import Command, Program
 
 Environment = Mapping[str, str] | Callable[[int], Mapping[str, str]]
 
@@ -55,21 +54,22 @@ class LocalRunner(Runner):
             progress=progress,
         )
         self.command = command
+        self._program = Program(command)
         self._env = env
         self._cwd = cwd
 
     def _start(self, run_id: int) -> _CommandAttempt:
-        env = {**os.environ, "RINGWALK_RUN_ID": str(run_id)}
+        env = {"RINGWALK_RUN_ID": str(run_id)}
         if self.table is not None and self.table.path is not None:
             env["RINGWALK_TABLE"] = str(self.table.path)
         if self._env is not None:
             env.update(self._env(run_id) if callable(self._env) else self._env)
         path = self._log(run_id)
         if path is None:
-            return _CommandAttempt(self._launcher.start(self.command, env=env, cwd=self._cwd))
+            return _CommandAttempt(self._launcher.start(self._program, env=env, cwd=self._cwd))
         with path.open("wb") as log:
             command = self._launcher.start(
-                self.command, env=env, cwd=self._cwd, stdout=log, stderr=subprocess.STDOUT
+                self._program, env=env, cwd=self._cwd, output=log.fileno()
             )
         return _CommandAttempt(command)
 

@@ -1,6 +1,6 @@
 """Shell commands that can be waited for, and ended with everything that they started.
 
-    launcher --Popen--> sh (own process group) --> program --> its children
+    launcher --spawn--> sh (own process group) --> program --> its children
        |                 pidfd: readable when sh has ended
        `--------------> keeper: kills what is left if this process dies
 
@@ -24,14 +24,37 @@ import sys
 import time
 import weakref
 from collections.abc import Mapping, Sequence
-from typing import IO, TypeAlias
 
+from ringwalk._core.spawn import Child, Strings
 from ringwalk.errors import ClosedError
 from ringwalk.workers import keeper
 
-Stream: TypeAlias = int | IO[bytes] | None
-
 _KEEPER_TIMEOUT_S = 10.0
+_SHELL = "/bin/sh"
+_UNKNOWN = 255  # no success, since nobody knows
+
+
+class Program:
+    """What is to be executed, prepared once: a string for ``sh -c``, a sequence as it is."""
+
+    def __init__(self, command: str | Sequence[str | os.PathLike[str]]) -> None:
+        words = [_SHELL, "-c", command] if isinstance(command, str) else command
+        self.argv = Strings(map(os.fsencode, words))
+        self._name = os.fspath(words[0])
+        self._path: str | None = None
+
+    def paths(self, path: str) -> Strings:
+        """Where it may be, by this value of PATH; the kernel is asked for each in turn."""
+        if path != self._path:
+            folders = [""] if "/" in self._name else path.split(os.pathsep)
+            names = [os.path.join(folder, self._name) for folder in folders]
+            self._path, self._paths = path, Strings(map(os.fsencode, names))
+        return self._paths
+
+
+def encoded(variables: Mapping[str, str]) -> list[bytes]:
+    """An environment as the kernel takes it."""
+    return [os.fsencode(f"{name}={value}") for name, value in variables.items()]
 
 
 class Launcher:
@@ -46,12 +69,13 @@ class Launcher:
         own = f"{os.getpid()}-{secrets.token_hex(8)}"
         self.mark = own if outer is None else f"{outer}.{own}"
         self._numbers = itertools.count()
+        self._null = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         self._keeper = subprocess.Popen(
             [sys.executable, "-I", "-S", keeper.__file__, str(os.getpid()), self.mark],
             stdin=subprocess.PIPE,
             process_group=0,  # a Ctrl-C at the terminal is not for it
         )
-        self._finalizer = weakref.finalize(self, _dismiss, self._keeper, os.getpid())
+        self._finalizer = weakref.finalize(self, _dismiss, self._keeper, self._null, os.getpid())
 
     def next_mark(self) -> str:
         """A mark of its own for one run; set as ``keeper.VARIABLE`` in what the run starts."""
@@ -59,15 +83,19 @@ class Launcher:
 
     def start(
         self,
-        command: str | Sequence[str],
+        program: Program,
         *,
         env: Mapping[str, str] | None = None,
         cwd: str | os.PathLike[str] | None = None,
-        stdin: Stream = subprocess.DEVNULL,
-        stdout: Stream = None,
-        stderr: Stream = None,
+        output: int | None = None,
     ) -> Command:
-        """Start ``command``: a string goes to ``sh -c``, a sequence is executed as it is.
+        """Start a program.
+
+        Args:
+            env: added to this process's environment.
+            cwd: folder to run in; default: this process's.
+            output: a descriptor for its standard output and error; default: where ours go. Its
+                standard input is empty.
 
         Raises:
             OSError: it could not be started (no such program or folder, process limit).
@@ -75,19 +103,17 @@ class Launcher:
         if not self._finalizer.alive:
             raise ClosedError("this launcher was closed; make another to start commands")
         mark = self.next_mark()
-        variables = dict(os.environ if env is None else env)
-        variables[keeper.VARIABLE] = mark
-        process = subprocess.Popen(
-            command,
-            shell=isinstance(command, str),
-            env=variables,
-            cwd=cwd,
-            stdin=stdin,
-            stdout=stdout,
-            stderr=stderr,
-            process_group=0,
+        own = {**(env or {}), keeper.VARIABLE: mark}
+        child = Child(
+            program.paths(own.get("PATH") or os.environ.get("PATH", os.defpath)),
+            program.argv,
+            None,
+            encoded(own),
+            None if cwd is None else os.fsencode(cwd),
+            (self._null, output, output),
+            wait=True,
         )
-        return Command(process, mark)
+        return Command(child, mark)
 
     def close(self) -> None:
         """End every process that a command left behind. Idempotent."""
@@ -101,30 +127,28 @@ class Command:
         pid: of the shell, or of the program itself; also its process group.
     """
 
-    def __init__(self, process: subprocess.Popen[bytes], mark: str) -> None:
-        self.pid = process.pid
-        self._process = process
+    def __init__(self, child: Child, mark: str) -> None:
+        self.pid = child.pid
+        self._child = child
         self._mark = mark
-        # Nobody else reaps our child, so its id cannot have been given to another process.
-        self._pidfd = os.pidfd_open(process.pid)
-        self._finalizer = weakref.finalize(self, os.close, self._pidfd)
+        self._code: int | None = None
 
     def fileno(self) -> int:
         """A pidfd, readable once the command has ended; valid until ``close``."""
-        return self._pidfd
+        return self._child.fileno()
 
     @property
     def returncode(self) -> int | None:
         """Exit status, or minus the signal that ended it; None while it runs."""
-        return self._process.poll()
+        return self._reap(os.WNOHANG)
 
     def wait(self, timeout: float | None = None) -> int | None:
         """Wait at most ``timeout`` seconds for the end; the return code, or None."""
-        if self._process.returncode is None:
+        if self._code is None:
             ended = select.poll()
-            ended.register(self._pidfd, select.POLLIN)
+            ended.register(self._child, select.POLLIN)
             ended.poll(None if timeout is None else max(0.0, timeout) * 1000)
-        return self._process.poll()
+        return self._reap(os.WNOHANG)
 
     def send_signal(self, number: int) -> None:
         """Signal the whole tree, without waiting for what comes of it."""
@@ -133,7 +157,7 @@ class Command:
     def kill(self) -> None:
         """SIGKILL the whole tree and reap the command; nothing of it runs afterwards."""
         kill_tree(self.pid if self.returncode is None else None, self._mark)
-        self._process.wait()
+        self._reap(0)
 
     def terminate(self, grace: float) -> None:
         """SIGTERM the tree, give the command ``grace`` seconds to end, then kill what is left."""
@@ -146,7 +170,18 @@ class Command:
 
     def close(self) -> None:
         """Give up the pidfd. The command, if it runs, goes on. Idempotent."""
-        self._finalizer()
+        self._child.close()
+
+    def _reap(self, flags: int) -> int | None:
+        if self._code is None:
+            try:
+                pid, status = os.waitpid(self.pid, flags)
+            except ChildProcessError:  # this process ignores SIGCHLD, or reaps what it never made
+                self._code = _UNKNOWN
+                return self._code
+            if pid:
+                self._code = os.waitstatus_to_exitcode(status)
+        return self._code
 
 
 def signal_tree(group: int | None, mark: str, number: int) -> None:
@@ -177,8 +212,9 @@ def _await_marked(mark: str, deadline: float) -> None:
         os.close(pidfd)
 
 
-def _dismiss(process: subprocess.Popen[bytes], owner: int) -> None:
+def _dismiss(process: subprocess.Popen[bytes], null: int, owner: int) -> None:
     assert process.stdin is not None
+    os.close(null)
     with process.stdin as stdin:
         if os.getpid() != owner:
             return
