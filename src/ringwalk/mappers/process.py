@@ -64,11 +64,14 @@ class ProcessMapper(Mapper):
         )
 
     def _stop(self) -> None:
-        if self._finalizer is not None:
+        if self._pool is not None and self._finalizer is not None:
             self._last_memory = self._memory()  # its workers cannot be asked any more
             if self._history is not None:
                 self._history.keep()
-            self._finalizer()
+            # Not by the finalizer, which is spent at once: a Ctrl-C before close has begun would
+            # leave nobody to do it at exit.
+            self._pool.close()
+            self._finalizer.detach()
         self._pool = None
         self._finalizer = None
 
