@@ -6,8 +6,9 @@ leads when it leaves). So a result reaches the thread that asked for it without 
 another. A dispatcher thread leads only while nobody else does and somebody expects news:
 callbacks, ``concurrent.futures.wait``, tasks that nobody asked about for a second.
 
-Guarantees: no lock is held while user code runs; Ctrl-C leaves what waits and loses nothing;
-without open tasks nothing runs. A forked child of the owner may not use it.
+Guarantees: Ctrl-C leaves what waits and loses nothing; a signal handler may call anything here,
+for it never runs where its thread holds a lock that another thread waits for; without open tasks
+nothing runs. A forked child of the owner may not use it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from typing import Any
 
 from ringwalk._core.process import Undisturbed
 from ringwalk.errors import BrokenExecutorError, ClosedError, ForkedError, RingwalkError
+from ringwalk.futures.bell import Bell
 from ringwalk.futures.stream import Sink, Stream
 from ringwalk.observe.progress import Counter, Progress
 from ringwalk.workers.crew import Death
@@ -64,10 +66,9 @@ class Engine:
         self._num_workers = setup.num_workers
         self._owner = os.getpid()
         self._lock = threading.RLock()  # the stream; a task's __reduce__ may submit
-        self._lead = threading.Lock()  # the crew, and delivering
+        self._lead = threading.RLock()  # the crew, and delivering; a signal handler may lead, too
         self._leader: int | None = None  # the thread that has _lead
-        self._news = threading.Condition()  # followers wait here
-        self._followers = 0
+        self._followers = Bell()
         self._expected = False  # the dispatcher shall lead until no task is open
         self._tended = False  # somebody led since the dispatcher looked
         self._resting = False  # the dispatcher sleeps without a time limit
@@ -113,7 +114,7 @@ class Engine:
         Raises what pickling raises, ClosedError, BrokenExecutorError, ForkedError.
         """
         self._check()
-        with self._lock:
+        with Undisturbed(), self._lock:
             stream = self._stream
             if stream is None:
                 raise ClosedError(
@@ -144,7 +145,7 @@ class Engine:
         """Take a task back that no worker has; its sink hears nothing."""
         if self._owner != os.getpid():
             return False
-        with self._lock:
+        with Undisturbed(), self._lock:
             cancelled = self._stream is not None and self._stream.cancel(sink)
         if cancelled:
             self._progress.fewer()
@@ -152,7 +153,7 @@ class Engine:
         return cancelled
 
     def running(self, sink: Sink) -> bool:
-        with self._lock:
+        with Undisturbed(), self._lock:
             return self._stream is not None and self._stream.running(sink)
 
     @property
@@ -169,33 +170,38 @@ class Engine:
             raise ForkedError("this future belongs to the process that forked this one")
         deadline = None if timeout is None else time.monotonic() + timeout
         while not done():
-            if self._leader == threading.get_ident():  # in a callback, or in a signal handler
-                self._tend(done, deadline)
-            elif not self._ending and self._lead.acquire(blocking=False):
-                try:
-                    self._leader = threading.get_ident()
-                    self._tend(done, deadline)
-                except KeyboardInterrupt:
-                    self.interrupted = True
-                    raise
-                finally:
-                    self._leader = None
-                    self._lead.release()
-                    self._hand_over()
-            else:
+            if not self._try_to_lead(done, deadline):
                 self._follow(done, deadline)
             if deadline is not None and time.monotonic() >= deadline:
                 return
 
-    def look(self) -> None:
-        """Deliver what is final, without waiting."""
-        if self._owner == os.getpid() and self._lead.acquire(blocking=False):
-            try:
-                if self._stream is not None:
-                    self._attend(self._stream, [])
-            finally:
+    def _try_to_lead(self, done: Callable[[], bool], deadline: float | None) -> bool:
+        """Lead until ``done()`` or the deadline, unless another thread does."""
+        # In a callback, or in a signal handler, this thread may lead already.
+        nested = self._leader == threading.get_ident()
+        if self._ending and not nested:
+            return False
+        leads = False
+        try:
+            with Undisturbed():
+                leads = self._lead.acquire(blocking=False)
+            if leads:
+                self._leader = threading.get_ident()
+                self._tend(done, deadline)
+        except KeyboardInterrupt:
+            self.interrupted = True
+            raise
+        finally:
+            if leads:
+                self._leader = threading.get_ident() if nested else None
                 self._lead.release()
                 self._hand_over()
+        return leads
+
+    def look(self) -> None:
+        """Deliver what is final, without waiting."""
+        if self._owner == os.getpid():
+            self._try_to_lead(lambda: True, None)
 
     def expect(self) -> None:
         """News are wanted though nobody waits here: have the dispatcher lead."""
@@ -205,31 +211,22 @@ class Engine:
 
     def nudge(self) -> None:
         """Something changed that waiting threads look at."""
-        with self._lock:
-            if self._lead.locked() and self._stream is not None:
+        with Undisturbed(), self._lock:
+            if self._leader is not None and self._stream is not None:
                 os.eventfd_write(self._stream.pool.space.wake_fd, 1)
-        self._tell_followers()
+        self._followers.ring()
 
     def _follow(self, done: Callable[[], bool], deadline: float | None) -> None:
-        with self._news:
-            self._followers += 1
-            try:
-                # The leader looks for followers after it let go: it sees us, or we see it gone.
-                if (self._lead.locked() or self._ending) and not done():
-                    left = None if deadline is None else max(0.0, deadline - time.monotonic())
-                    self._news.wait(left)
-            finally:
-                self._followers -= 1
+        # The leader rings after it let go: we hear it, or see it gone.
+        self._followers.wait(
+            lambda: (self._leader is None and not self._ending) or done(),
+            None if deadline is None else deadline - time.monotonic(),
+        )
 
     def _hand_over(self) -> None:
-        self._tell_followers()
+        self._followers.ring()
         if self._expected or self._closing:
             self._kick_dispatcher()
-
-    def _tell_followers(self) -> None:
-        if self._followers:
-            with self._news:
-                self._news.notify_all()
 
     # --- leading: pre: this thread holds _lead ---------------------------------------------------
 
@@ -313,12 +310,12 @@ class Engine:
             count += 1
         self._progress.fewer(count)
         del sink, value, error  # a leader that sleeps must not keep a result alive
-        self._tell_followers()
+        self._followers.ring()
 
     # --- the dispatcher --------------------------------------------------------------------------
 
     def _start_dispatcher(self) -> None:
-        with self._lock:
+        with Undisturbed(), self._lock:
             if self._dispatcher is None and self._stream is not None:
                 thread = threading.Thread(
                     target=self._dispatch, name="ringwalk-dispatcher", daemon=True
@@ -355,13 +352,14 @@ class Engine:
             self._leader = threading.get_ident()
             self._expected = False  # before: who expects news of a later task says so again
             self._tend(lambda: not self.open, None)
-            with Undisturbed(), self._lock:
-                if self._closing and self._stream is not None and not self.open:
-                    self._end(self._stream)
+            if self._stream is not None:  # close() may wait for us
+                with Undisturbed(), self._lock:
+                    if self._closing and self._stream is not None and not self.open:
+                        self._end(self._stream)
         finally:
             self._leader = None
             self._lead.release()
-            self._tell_followers()
+            self._followers.ring()
 
     # --- end -------------------------------------------------------------------------------------
 
@@ -377,7 +375,7 @@ class Engine:
 
     def cancel_waiting(self) -> list[Sink]:
         """Take back every task that no worker has; their sinks hear nothing."""
-        with self._lock:
+        with Undisturbed(), self._lock:
             stream = self._stream
             if stream is None:
                 return []
@@ -390,7 +388,7 @@ class Engine:
         """Take back every task that no worker has; each fails with BrokenExecutorError."""
         for sink in self.cancel_waiting():
             sink.deliver(None, BrokenExecutorError(message))
-        self._tell_followers()
+        self._followers.ring()
 
     def close(self, grace: float | None = None) -> None:
         """Take no more tasks, wait for the open ones, end the workers. Idempotent.
@@ -406,14 +404,11 @@ class Engine:
         self._ending = True
         self.nudge()
         try:
-            if self._leader == threading.get_ident():
+            with self._lead:
                 self._close_now()
-            else:
-                with self._lead:
-                    self._close_now()
         finally:
             self._ending = False  # interrupted here, the next close() has to be able to wait
-        self._tell_followers()
+        self._followers.ring()
         dispatcher = self._dispatcher
         if dispatcher is not None and dispatcher is not threading.current_thread():
             self._kick_dispatcher()

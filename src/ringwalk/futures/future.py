@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 from typing import Any
 
+from ringwalk._core.process import Undisturbed
 from ringwalk.futures.engine import Engine
 
 _OPEN = ("PENDING", "RUNNING")
@@ -76,14 +77,16 @@ class Future(concurrent.futures.Future[Any]):
 
     def note_cancelled(self) -> bool:
         """The engine runs the task no more: tell whoever waits. For the executor."""
-        if not super().cancel():
-            return False
-        if self._state == "CANCELLED":
-            self.set_running_or_notify_cancel()
+        with Undisturbed():  # a signal handler must not come while this holds the future's lock
+            if not super().cancel():
+                return False
+            if self._state == "CANCELLED":
+                self.set_running_or_notify_cancel()
         return True
 
     def add_done_callback(self, fn: Any) -> None:
         """Have ``fn(self)`` called once there is an outcome; from whichever thread notices."""
-        super().add_done_callback(fn)
+        with Undisturbed():
+            super().add_done_callback(fn)
         if self._state in _OPEN:
             self._engine.expect()

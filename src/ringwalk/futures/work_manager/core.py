@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 
 from ringwalk.errors import ClosedError
 from ringwalk.futures.work_manager.environment import WMEnvironment, default_env
-from ringwalk.futures.work_manager.future import Bell, FutureWatcher, Hub, WMFuture
+from ringwalk.futures.work_manager.future import FutureWatcher, Hub, ThreadHub, WMFuture
 from ringwalk.observe.progress import Counter, Progress
 
 Task = tuple[Callable[..., Any], Sequence[Any] | None, Mapping[str, Any] | None]
@@ -50,7 +50,7 @@ class WorkManager(ABC):
         self.running = False
         self.prior_sigint_handler: Any = None
         self._sigint_handler_installed = False
-        self._hub: Hub = Bell()
+        self._hub: Hub = ThreadHub()
         self._line: deque[WMFuture] = deque()  # done, in that order; see wait_any
         self._drained: Callable[[], object] = lambda: None  # the set that was drained last
         self._size = 0
@@ -144,10 +144,10 @@ class WorkManager(ABC):
         while len(line) > _LONG_LINE and line[0]._seen:  # nobody calls wait_any
             line.popleft()
         future = WMFuture(hub=self._hub)
-        future._callbacks = [line.append]
+        future._callbacks = (line.append,)
         if self._progress.wanted:
             self._progress.more()
-            future._callbacks.append(lambda _: self._progress.fewer())
+            future._callbacks += (lambda _: self._progress.fewer(),)
         return future
 
     def _check_running(self) -> None:

@@ -9,16 +9,20 @@ from __future__ import annotations
 import itertools
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Protocol
 
+from ringwalk.futures.bell import Bell
+
 log = logging.getLogger("ringwalk")
 
 _numbers = itertools.count()
-# Guards "done or not" of all futures, for the few instructions that this takes.
+# Guards "done or not" of all futures, for the few instructions that this takes. Nothing is called
+# with it held: a signal handler, which runs after a call only, may complete futures itself.
 _LOCK = threading.Lock()
 
 Callback = Callable[["WMFuture"], object]
@@ -32,28 +36,25 @@ class Hub(Protocol):
     def notify(self) -> None: ...
 
 
-class Bell:
+class ThreadHub:
     """A hub for futures that other threads complete."""
 
     def __init__(self) -> None:
-        self._news = threading.Condition()
-        self._waiting = 0
+        self._bell = Bell()
 
     def wait(self, done: Callable[[], bool], timeout: float | None = None) -> None:
-        with self._news:
-            self._waiting += 1
-            try:
-                self._news.wait_for(done, timeout)
-            finally:
-                self._waiting -= 1
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not done():
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                return
+            self._bell.wait(done, left)
 
     def notify(self) -> None:
-        if self._waiting:
-            with self._news:
-                self._news.notify_all()
+        self._bell.ring()
 
 
-_bell = Bell()
+_hub = ThreadHub()
 
 
 class WMFuture:
@@ -77,14 +78,14 @@ class WMFuture:
         "task_id",
     )
 
-    def __init__(self, task_id: Any = None, hub: Hub = _bell) -> None:
+    def __init__(self, task_id: Any = None, hub: Hub = _hub) -> None:
         self.task_id = next(_numbers) if task_id is None else task_id
         self.task = -1
         self._hub = hub
         self._done = False
         self._exception: BaseException | None = None
         self._traceback: TracebackType | str | None = None
-        self._callbacks: list[Callback] | None = None
+        self._callbacks: tuple[Callback, ...] = ()
         self._seen = False  # somebody has the outcome: nobody needs to be told of it
 
     def __repr__(self) -> str:
@@ -122,8 +123,8 @@ class WMFuture:
     def _complete(self) -> None:
         with _LOCK:
             self._done = True
-            callbacks, self._callbacks = self._callbacks, None
-        for callback in callbacks or ():
+            callbacks, self._callbacks = self._callbacks, ()
+        for callback in callbacks:
             self._call(callback)
         self._hub.notify()
 
@@ -137,9 +138,7 @@ class WMFuture:
         """Have ``callback(self)`` called once done, at once if it is; errors are logged."""
         with _LOCK:
             if not self._done:
-                if self._callbacks is None:
-                    self._callbacks = []
-                self._callbacks.append(callback)
+                self._callbacks = (*self._callbacks, callback)
                 return
         self._call(callback)
 
@@ -215,7 +214,7 @@ class FutureWatcher:
     def __init__(self, futures: Iterable[WMFuture], threshold: int = 1) -> None:
         self.threshold = threshold
         self.futures: deque[WMFuture] = deque()
-        self._hub: Hub = _bell
+        self._hub: Hub = _hub
         self.add(futures)
 
     def add(self, futures: Iterable[WMFuture]) -> None:

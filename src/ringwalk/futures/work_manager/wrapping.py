@@ -11,6 +11,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
+from ringwalk._core.process import Undisturbed
 from ringwalk.errors import ClosedError
 from ringwalk.futures.work_manager.core import WorkManager
 from ringwalk.futures.work_manager.environment import WMEnvironment, default_env
@@ -51,7 +52,8 @@ class WrappingWorkManager(WorkManager):
         self._check_running()
         assert self._executor is not None
         future = self._new_future()
-        inner = self._executor.submit(_run, fn, tuple(args or ()), dict(kwargs or {}))
+        with Undisturbed():  # an executor holds locks that its shutdown wants
+            inner = self._executor.submit(_run, fn, tuple(args or ()), dict(kwargs or {}))
         inner.add_done_callback(lambda done: _pass_on(done, future))
         return future
 
