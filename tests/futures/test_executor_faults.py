@@ -11,11 +11,13 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from ringwalk import BrokenExecutorError, Executor, TaskDied
@@ -89,6 +91,39 @@ def test_idle_workers_that_are_killed_are_replaced(executor: Executor) -> None:
 def test_the_template_may_die(executor: Executor) -> None:
     os.kill(executor.submit(os.getppid).result(), signal.SIGKILL)
     assert list(executor.map(abs, range(100))) == list(range(100))
+
+
+def _by_callback(executor: Executor, func: Callable[[], int]) -> int:
+    future = executor.submit(func)
+    delivered = threading.Event()
+    future.add_done_callback(lambda _: delivered.set())
+    delivered.wait()
+    found: int = future.result()
+    return found
+
+
+def test_another_template_is_forked_beneath_threads_that_compute(executor: Executor) -> None:
+    """The dispatcher forks it, for nobody waits here; another thread is in BLAS."""
+    matrix = np.ones((200, 200))
+    ended = threading.Event()
+
+    def compute() -> None:
+        while not ended.is_set():
+            matrix @ matrix
+
+    thread = threading.Thread(target=compute)
+    thread.start()
+    try:
+        for _ in range(3):
+            template = executor.submit(os.getppid).result()
+            assert "ringwalk-dispatcher" in {thread.name for thread in threading.enumerate()}
+            os.kill(template, signal.SIGKILL)
+            while _by_callback(executor, os.getppid) == template:  # a worker that is about to die
+                pass
+            assert list(executor.map(abs, range(100))) == list(range(100))
+    finally:
+        ended.set()
+        thread.join()
 
 
 def test_a_task_s_exception_comes_with_its_traceback(executor: Executor) -> None:
