@@ -65,6 +65,7 @@ def test_results_are_in_input_order_whatever_the_batches(
         for _ in range(2):
             assert mapper.map(range(100)) == [k * k for k in range(100)]
         assert sum(map(len, mapper.worker_segment_times.values())) == 100
+        assert sorted(mapper.timeline.records["walker"]) == list(range(100))
         assert len(mapper.nodes) <= 2
         assert {node.host for node in mapper.nodes} == {socket.gethostname()}
 

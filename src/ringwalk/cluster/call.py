@@ -166,7 +166,7 @@ class Call:
 
     def _record(self, batch: Batch, reply: Reply, first_worker: int) -> None:
         """Add to the map's history who ran the batch, on this process's clock."""
-        records = reply.records
+        records = reply.records.copy()  # an engine may have received it into read-only memory
         records["state"] += np.uint64(first_worker << WORKER_SHIFT)
         if reply.node.host != self._host:  # clocks of hosts have nothing in common
             records["start_ns"] += now_ns() - reply.clock_ns

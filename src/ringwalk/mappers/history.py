@@ -83,7 +83,8 @@ class Wave:
     @classmethod
     def elsewhere(cls, first: int, records: Records) -> Wave:
         """A wave that ran on the board of another process."""
-        return cls(first, 0, _records=records)
+        epoch = int(records["state"][0]) >> 32 if len(records) else 0
+        return cls(first, epoch, _records=records)
 
     def over(self, board: Board, count: int) -> None:
         """The wave is over. The board has its ``count`` records until another wave begins."""
