@@ -74,6 +74,26 @@ def test_a_caller_that_is_to_be_outlived(caller: Caller, fifo: Path) -> None:
     await_end(supervisor)
 
 
+def test_what_a_dead_caller_had_said_is_heard(caller: Caller, fifo: Path, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    os.mkfifo(go)
+    process = caller(
+        f"d.submit('echo $PPID > {fifo}')\nopen({str(go)!r}).read()\n"
+        f"for i in range(4): d.submit(f'touch {tmp_path}/ran{{i}}')\n"
+        f"open({str(go)!r}, 'w').close()",
+        ", outlive=True",
+    )
+    supervisor = int(fifo.read_text())
+    os.kill(supervisor, signal.SIGSTOP)
+    go.write_text("")
+    go.read_text()  # all are submitted
+    process.kill()
+    process.wait()
+    os.kill(supervisor, signal.SIGCONT)
+    await_end(supervisor)
+    assert {path.name for path in tmp_path.glob("ran*")} == {f"ran{i}" for i in range(4)}
+
+
 def test_killed_supervisor(distributor: CommandDistributor, fifo: Path, tmp_path: Path) -> None:
     name = distributor.submit(f"setsid sleep 1000 & echo $PPID $$ $! > {fifo}; wait")
     others = distributor.submit_array(f"touch {tmp_path}/ran; sleep 1000", 3)

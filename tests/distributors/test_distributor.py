@@ -40,6 +40,48 @@ def test_each_command_has_its_own_output(make: Make, tmp_path: Path) -> None:
     assert (logs / f"words.o{words}").read_text() == "two  spaces $HOME\n"
 
 
+def test_a_start_that_hangs_holds_up_no_other_and_can_be_ended(make: Make, tmp_path: Path) -> None:
+    distributor = make(output=tmp_path, grace=0.1)
+    distributor.start()
+    first = distributor.submit("true")
+    stuck = str(int(first) + 10_000)
+    os.mkfifo(tmp_path / f"command.o{stuck}")  # to open it for writing is to wait for a reader
+    assert distributor.submit("true") == stuck
+    others = [distributor.submit("true") for _ in range(3)]
+    assert distributor.wait([first, *others], timeout=60)
+    assert distributor.exit_info(stuck) is None
+    distributor.terminate([stuck])
+    assert distributor.wait(timeout=60)
+    info = distributor.exit_info(stuck)
+    assert info is not None
+    assert (info.signal, info.terminated) == (signal.SIGKILL, True)
+
+
+def test_what_cannot_be_started_is_told_among_what_can(make: Make, tmp_path: Path) -> None:
+    distributor = make()
+    distributor.start()
+    data = tmp_path / "data"
+    data.write_text("")
+    ids = [
+        distributor.submit("true", cwd=tmp_path / "nowhere"),
+        distributor.submit([str(data)]),
+        distributor.submit("true"),
+        distributor.submit(["no such program"]),
+        distributor.submit(["sh", "-c", "exit 127"]),
+    ]
+    assert distributor.wait(timeout=60)
+    infos = [distributor.exit_info(name) for name in ids]
+    told = [(info.error, info.exit_code) for info in infos if info is not None]
+    nothing = "could not be started: No such file or directory"
+    assert told == [
+        (nothing, None),
+        ("could not be started: Permission denied", None),
+        (None, 0),
+        (nothing, None),
+        (None, 127),
+    ]
+
+
 def test_array_steps_know_their_number(make: Make, tmp_path: Path) -> None:
     distributor = make(output=tmp_path)
     distributor.start()

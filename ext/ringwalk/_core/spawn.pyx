@@ -39,6 +39,16 @@ cdef char *text(bytes string) except NULL:
     return string
 
 
+def snapshot():
+    """This process's environment as it is now, ``NAME=value`` each."""
+    cdef Py_ssize_t count = 0
+    entries = []
+    while c_environ != NULL and c_environ[count] != NULL:
+        entries.append(<bytes>c_environ[count])
+        count += 1
+    return entries
+
+
 cdef bint same_name(const char *one, const char *other) noexcept:
     """Whether two strings ``NAME=value`` are of one variable."""
     while one[0] == other[0] and one[0] != 61 and one[0] != 0:

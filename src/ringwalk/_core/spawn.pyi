@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import final
 
+def snapshot() -> list[bytes]: ...
+
 @final
 class Strings:
     def __init__(self, strings: Iterable[bytes]) -> None: ...

@@ -20,7 +20,6 @@ Does not: limit cores or memory, retry (``ringwalk xargs`` does), or work from s
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import os
 import time
@@ -30,6 +29,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from ringwalk._core.spawn import snapshot
 from ringwalk.distributors.channel import Stop, Submit, Terminate
 from ringwalk.distributors.exit_info import ExitInfo
 from ringwalk.distributors.journal import SINGLE, Kind, Record
@@ -105,7 +105,7 @@ class CommandDistributor:
         self._link: Link | None = None
         self._started = False
         self._waiting: list[Submit] = []  # submitted before the start
-        self._environ: dict[str, str] | None = None  # as the supervisor knows it
+        self._environ: list[bytes] | None = None  # as the supervisor knows it
         self._open: dict[str, None] = {}  # submitted or running, in order
         self._ended: dict[str, Record] = {}
         self._news: list[str] = []  # ended, and not yet told by ``completed``
@@ -285,7 +285,7 @@ class CommandDistributor:
         if self._started and self._link is None:  # the supervisor was killed
             self.start()
         number = next(_JOBS) * _PIDS + self._owner % _PIDS
-        environ = dict(os.environ)
+        environ = snapshot()
         stdout = stderr = None
         if self._output is not None:
             self._output.mkdir(parents=True, exist_ok=True)
@@ -337,7 +337,7 @@ class CommandDistributor:
                 )
             steps = [step for name, step in names.items() if name not in gone]
             if steps:
-                left.append(job if job.steps is None else dataclasses.replace(job, steps=steps))
+                left.append(job if job.steps is None else job._replace(steps=steps))
         self._waiting = left
 
     def _sleep(self, further: int, deadline: float | None) -> bool:

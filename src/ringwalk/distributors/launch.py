@@ -1,26 +1,37 @@
 """One command as a process: started in a group of its own, ended with everything it started.
 
-For the supervisor only: ``posix_spawn`` takes the working directory from the calling process, so
-that process must have no other thread, and no use for a directory of its own.
+A start is not waited for: several processes get as far as their programs at the same time, and
+one whose files lie on a slow disk holds up no other. What went wrong is told at the process's end.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
 import functools
 import os
-import shutil
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from resource import struct_rusage
 from typing import Any
 
+from ringwalk._core.spawn import Child, Strings
 from ringwalk.distributors.channel import Submit
+from ringwalk.workers.command import Program, encoded
 
-_SHELL = "/bin/sh"
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+
+class Environment:
+    """The caller's environment at a submit, for the kernel and, as ``variables``, for templates."""
+
+    def __init__(self, entries: Sequence[bytes]) -> None:
+        # A command has a step of its own, or none.
+        self._entries = [entry for entry in entries if not entry.startswith(b"ARRAY_STEP_ID=")]
+        self.strings = Strings(self._entries)
+
+    @functools.cached_property
+    def variables(self) -> dict[str, str]:
+        pairs = (os.fsdecode(entry).partition("=") for entry in self._entries)
+        return {name: value for name, _, value in pairs}
 
 
 @dataclass(slots=True, eq=False)
@@ -28,8 +39,9 @@ class Task:
     """A command on its way from the queue to the journal.
 
     Attributes:
-        environ: the caller's environment at the submit.
+        environ: at the submit.
         mark: the value of ``keeper.VARIABLE`` in all that it starts.
+        child: its process; None for a template's.
         pidfd: -1 as long as a template was asked for it and has not answered.
         deadline: on the monotonic clock, when what is left of it is killed; None if it may run.
         left: pidfds of what its first process, which has ended, left behind.
@@ -39,11 +51,13 @@ class Task:
 
     id: str
     job: Submit
-    environ: Mapping[str, str]
+    program: Program
+    environ: Environment
     step: int
     mark: str
     start: float
     pid: int = 0
+    child: Child | None = None
     pidfd: int = -1
     deadline: float | None = None
     terminated: bool = False
@@ -53,13 +67,13 @@ class Task:
     warden: Any = None
 
 
-def environment(task: Task, variable: str) -> dict[str, str]:
-    """What the command sees: the job's variables, its own numbers, its mark."""
-    env = {**task.environ, **task.job.extra, variable: task.mark, "JOB_ID": str(task.job.job)}
-    env.pop("ARRAY_STEP_ID", None)
+def variables(task: Task, variable: str) -> dict[str, str]:
+    """What the command sees beside the caller's environment: the job's, its numbers, its mark."""
+    own = {**task.job.extra, "JOB_ID": str(task.job.job), variable: task.mark}
+    own.pop("ARRAY_STEP_ID", None)
     if task.job.steps is not None:
-        env["ARRAY_STEP_ID"] = str(task.step)
-    return env
+        own["ARRAY_STEP_ID"] = str(task.step)
+    return own
 
 
 def streams(task: Task) -> tuple[str | None, str | None]:
@@ -68,37 +82,20 @@ def streams(task: Task) -> tuple[str | None, str | None]:
     return to[0] and to[0].replace("{id}", task.id), to[1] and to[1].replace("{id}", task.id)
 
 
-def spawn(task: Task, env: Mapping[str, str]) -> None:
-    """Start the command afresh. Raises OSError, and then nothing was started."""
-    command = task.job.command
-    argv = [_SHELL, "-c", command] if isinstance(command, str) else command
-    program = argv[0]
-    if "/" not in program:
-        program = _found(program, env.get("PATH", os.defpath))
-    actions: list[tuple[Any, ...]] = []
-    for fd, path in enumerate(streams(task), start=1):
-        if path is not None:
-            actions.append((os.POSIX_SPAWN_OPEN, fd, path, _CREATE, 0o666))
-    # The interpreter ignores these two; a program expects to be ended by them.
-    default = (signal.SIGPIPE, signal.SIGXFSZ)
-    try:
-        task.pid = os.posix_spawn(
-            program, argv, env, file_actions=actions, setpgroup=0, setsigdef=default
-        )
-    except FileNotFoundError:
-        _found.cache_clear()  # it may have moved; the next one looks again
-        raise
-    # Only this process reaps the child, so the pid is its own until then.
-    task.pidfd = os.pidfd_open(task.pid)
-
-
-@functools.lru_cache(maxsize=256)
-def _found(name: str, path: str) -> str:
-    """Where the program is; looking takes as long as starting it. A failure is not kept."""
-    program = shutil.which(name, path=path)
-    if program is None:
-        raise FileNotFoundError(errno.ENOENT, "no such program on PATH", name)
-    return program
+def spawn(task: Task, own: Mapping[str, str]) -> None:
+    """Start the command afresh. Raises OSError if there is no process to be had."""
+    path = own.get("PATH") or task.environ.variables.get("PATH", os.defpath)
+    files = [path if path is None else os.fsencode(path) for path in streams(task)]
+    task.child = Child(
+        task.program.paths(path),
+        task.program.argv,
+        task.environ.strings,
+        encoded(own),
+        os.fsencode(task.job.cwd),
+        (None, *files),
+        wait=False,
+    )
+    task.pid, task.pidfd = task.child.pid, task.child.fileno()
 
 
 def reap(pid: int) -> tuple[int, struct_rusage]:
@@ -114,16 +111,18 @@ def sweep(group: int) -> None:
         os.killpg(group, signal.SIGKILL)
 
 
-def children() -> list[int]:
-    """Children of this process, which has one thread; none where the kernel does not tell."""
-    try:
-        fd = os.open(f"/proc/self/task/{os.getpid()}/children", os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return []
-    try:
+class Children:
+    """The children of this process, which has one thread; none where the kernel does not tell."""
+
+    def __init__(self) -> None:
+        try:
+            path = f"/proc/self/task/{os.getpid()}/children"
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            self._fd = -1
+
+    def pids(self) -> list[int]:
         data = b""
-        while part := os.read(fd, 65536):
+        while self._fd >= 0 and (part := os.pread(self._fd, 65536, len(data))):
             data += part
-    finally:
-        os.close(fd)
-    return [int(pid) for pid in data.split()]
+        return [int(pid) for pid in data.split()]

@@ -25,16 +25,24 @@ import signal
 import socket
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from ringwalk._core.process import adopt_orphans
 from ringwalk.distributors.channel import Stop, Submit, Terminate, hear
 from ringwalk.distributors.journal import Kind, Record, append, goal_reached
-from ringwalk.distributors.launch import Task, children, environment, reap, spawn, sweep
+from ringwalk.distributors.launch import (
+    Children,
+    Environment,
+    Task,
+    reap,
+    spawn,
+    sweep,
+    variables,
+)
 from ringwalk.distributors.warm import Nursery
 from ringwalk.workers import keeper
-from ringwalk.workers.command import Launcher, kill_tree, signal_tree
+from ringwalk.workers.command import Launcher, Program, kill_tree, signal_tree
 
 _TRANSIENT = (errno.EAGAIN, errno.ENOMEM)
 
@@ -73,14 +81,17 @@ class Supervisor:
         self._journal = journal
         self._wake = wake
         self._launcher = Launcher()
-        self._own = set(children())  # not commands: the keeper
+        self._children = Children()
+        self._own = set(self._children.pids())  # not commands: the keeper
+        self._bereft = False  # whether there may be orphans to adopt
+        self._short = False  # of processes or memory; until a command ends
         mark = keeper.VARIABLE, self._launcher.next_mark()
         self._nursery = Nursery(self, warm, mark)
         self._heard = 0
         self._leaving = False
-        self._environ: dict[str, str] = {}
+        self._environ = Environment(())
         # In order of submission. Ordered, because a dict that is emptied from its front is slow.
-        self._queue: OrderedDict[str, tuple[Submit, Mapping[str, str], int]] = OrderedDict()
+        self._queue: OrderedDict[str, tuple[Submit, Program, Environment, int]] = OrderedDict()
         self._running: dict[str, Task] = {}
         self._records: list[Record] = []
         self._poll = select.epoll()
@@ -94,9 +105,12 @@ class Supervisor:
             for fd, events in self._poll.poll(self._patience()):
                 if fd in self._watched:  # an earlier event of this round may have settled it
                     self._watched[fd](events)
-            self._expire()
+            # First what others wait for.
             self._fill()
             self._publish()
+            self._expire()
+            if self._bereft:
+                self._adopt()
 
     def close(self) -> None:
         """End whatever a command left behind."""
@@ -106,6 +120,12 @@ class Supervisor:
     # What comes in
 
     def _listen(self, events: int) -> None:
+        if events & select.EPOLLHUP:
+            self._orphaned(events)
+        else:
+            self._hear(all_of_it=False)
+
+    def _hear(self, *, all_of_it: bool) -> None:
         while (heard := hear(self._channel)) is not None:
             number, word = heard
             if number <= self._heard:  # sent again after an interruption
@@ -119,11 +139,12 @@ class Supervisor:
                 case Stop():
                     self._stop(word.grace)
             self._heard = number
-        if events & select.EPOLLHUP:
-            self._orphaned(events)
+            if not all_of_it and self._queue and len(self._running) < self._parallelism:
+                return  # to start it first; epoll tells again that there is more
 
     def _orphaned(self, _: int) -> None:
         """The distributor's process has ended, or has let go of its end."""
+        self._hear(all_of_it=True)
         for fd in [
             fd for fd, act in self._watched.items() if act in (self._listen, self._orphaned)
         ]:
@@ -134,9 +155,10 @@ class Supervisor:
 
     def _enqueue(self, job: Submit) -> None:
         if job.environ is not None:
-            self._environ = job.environ
+            self._environ = Environment(job.environ)
+        program = Program(job.command)
         for name, step in job.ids().items():
-            self._queue[name] = job, self._environ, step
+            self._queue[name] = job, program, self._environ, step
 
     def _terminate(self, ids: Iterable[str], grace: float) -> None:
         deadline = time.monotonic() + grace
@@ -144,7 +166,7 @@ class Supervisor:
             if name in self._running:
                 self._end(self._running[name], deadline)
             elif name in self._queue:
-                job, _, step = self._queue.pop(name)
+                job, _, _, step = self._queue.pop(name)
                 self._records.append(
                     Record(Kind.DROPPED, 0, job.job, step, terminated=True, end=time.time())
                 )
@@ -156,26 +178,29 @@ class Supervisor:
     # Commands
 
     def _fill(self) -> None:
-        while self._queue and len(self._running) < self._parallelism:
-            name, (job, environ, step) = self._queue.popitem(last=False)
-            task = Task(name, job, environ, step, self._launcher.next_mark(), time.time())
+        while self._queue and len(self._running) < self._parallelism and not self._short:
+            name, (job, program, environ, step) = self._queue.popitem(last=False)
+            mark = self._launcher.next_mark()
+            task = Task(name, job, program, environ, step, mark, time.time())
             try:
                 self._start(task)
             except OSError as error:
-                if error.errno in _TRANSIENT and self._running:
-                    # No process to be had now: the end of one that runs is the next occasion.
-                    self._queue[name] = job, environ, step
-                    self._queue.move_to_end(name, last=False)
-                    return
-                self._record(task, Kind.REFUSED, error.errno or errno.EIO)
+                self._refuse(task, error)
 
     def _start(self, task: Task) -> None:
-        os.chdir(task.job.cwd)
-        env = environment(task, keeper.VARIABLE)
-        if not self._nursery.start(task, env, task.environ):
-            spawn(task, env)
+        own = variables(task, keeper.VARIABLE)
+        if not self._nursery.start(task, own):
+            spawn(task, own)
             self.born(task)
         self._running[task.id] = task
+
+    def _refuse(self, task: Task, error: OSError) -> None:
+        """It could not be started. Where another's end may help, it waits for that."""
+        if error.errno in _TRANSIENT and self._running and not task.terminated:
+            self._short = True
+            self._requeue(task)
+        else:
+            self._record(task, Kind.REFUSED, error.errno or errno.EIO)
 
     def born(self, task: Task) -> None:
         """The command has a process."""
@@ -184,8 +209,11 @@ class Supervisor:
     def refused(self, task: Task) -> None:
         """No template will start this: it waits at the head of the queue for another way."""
         if self._running.pop(task.id, None) is task:
-            self._queue[task.id] = task.job, task.environ, task.step
-            self._queue.move_to_end(task.id, last=False)
+            self._requeue(task)
+
+    def _requeue(self, task: Task) -> None:
+        self._queue[task.id] = task.job, task.program, task.environ, task.step
+        self._queue.move_to_end(task.id, last=False)
 
     def _end(self, task: Task, deadline: float) -> None:
         """SIGTERM now, SIGKILL at the deadline, or at an earlier one that it has already."""
@@ -236,15 +264,25 @@ class Supervisor:
 
     def reaped(self, task: Task, status: int | None, used: Sequence[float]) -> None:
         """The command has ended for good; its status is None if nobody knows it."""
-        os.close(task.pidfd)
-        if self._running.pop(task.id, None) is not None:  # it was not dropped before it began
+        known = self._running.pop(task.id, None) is not None  # not dropped before it began
+        failure = None
+        if task.child is None:
+            os.close(task.pidfd)
+        else:
+            failure = task.child.failure()
+            task.child.close()
+        self._short = False
+        self._bereft = True
+        if failure is not None:
+            self._refuse(task, failure)
+        elif known:
             self._record(task, Kind.LOST if status is None else Kind.ENDED, status or 0, used)
-        self._adopt()
 
     def _adopt(self) -> None:
         """Take note of orphans that became children of this process; reap those that ended."""
+        self._bereft = False
         known = self._own | self._nursery.pids | {task.pid for task in self._running.values()}
-        for pid in children():
+        for pid in self._children.pids():
             if pid in known or os.waitpid(pid, os.WNOHANG)[0]:
                 continue
             self._own.add(pid)
@@ -258,7 +296,7 @@ class Supervisor:
         self._own.discard(pid)
         with contextlib.suppress(ChildProcessError):  # the launcher reaps its keeper by itself
             os.waitpid(pid, 0)
-        self._adopt()
+        self._bereft = True
 
     # What goes out
 

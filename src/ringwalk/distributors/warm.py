@@ -146,13 +146,17 @@ class Nursery:
         self._current: Template | None = None
         self._barren: tuple[str, Mapping[str, str]] | None = None  # for this, importing failed
 
-    def start(self, task: Task, env: Mapping[str, str], environ: Mapping[str, str]) -> bool:
+    def start(self, task: Task, own: Mapping[str, str]) -> bool:
         """Have the task forked, if it is one for a template. ``born`` or ``refused`` will follow.
 
         Raises:
             OSError: a file for its output could not be made, or no process.
         """
-        program = recognise(task, env, self._modules) if self._modules else None
+        if not self._modules:
+            return False
+        environ = task.environ.variables
+        env = {**environ, **own}
+        program = recognise(task, env, self._modules)
         if program is None or self._barren == (program.entry, environ):
             return False
         current = self._current
