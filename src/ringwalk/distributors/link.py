@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import select
+import signal
 import subprocess
 import sys
 import time
@@ -62,6 +63,8 @@ class Link:
                     start_new_session=True,  # signals to the caller's group are not for it
                 )
             self._pidfd = os.pidfd_open(self._process.pid)
+            self._gone = select.poll()
+            self._gone.register(self._pidfd, select.POLLIN)
             undo.pop_all()
             os.close(caller)
 
@@ -113,7 +116,9 @@ class Link:
 
     def alive(self) -> bool:
         """Whether the supervisor still runs."""
-        return self._process.poll() is None
+        # Not by Popen.poll, which takes a lock: one that an exception out of a signal handler
+        # comes upon just then stays taken, and the next wait never ends.
+        return not self._gone.poll(0)
 
     def close(self, deadline: float) -> None:
         """Let go; the supervisor, which sees that, ends. Past the deadline it is killed.
@@ -121,11 +126,11 @@ class Link:
         Its keeper then ends what is left of the commands.
         """
         self._channel.close()
-        gone = select.poll()
-        gone.register(self._pidfd, select.POLLIN)
-        if not gone.poll(max(0.0, deadline - time.monotonic()) * 1000):
-            self._process.kill()
-        self._process.wait()
+        if not self._gone.poll(max(0.0, deadline - time.monotonic()) * 1000):
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):  # interrupted, and called again
+            os.waitpid(self._process.pid, 0)
+        self._process.returncode = 0  # there is nothing to wait for any more
 
     def release(self) -> None:
         """Close the files. Nothing can be read any more."""
