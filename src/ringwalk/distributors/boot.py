@@ -1,7 +1,7 @@
 """Run by a fresh interpreter to become a supervisor, without what ``import ringwalk`` brings.
 
 The mappers import numpy: 0.25 s and 20 MB that a process which only starts commands has no use
-for. So the package is entered by a bare module in its name, with the same folder behind it.
+for. So the packages are entered by bare modules in their names, with the same folders behind.
 
     boot.py <settings as JSON>
 """
@@ -14,9 +14,11 @@ from pathlib import Path
 
 
 def main() -> None:
-    package = types.ModuleType("ringwalk")
-    package.__path__ = [str(Path(__file__).parents[1])]
-    sys.modules["ringwalk"] = package
+    here = Path(__file__).parent
+    for name, folder in ("ringwalk", here.parent), ("ringwalk.distributors", here):
+        package = types.ModuleType(name)
+        package.__path__ = [str(folder)]
+        sys.modules[name] = package
     from ringwalk.distributors.supervisor import supervise
 
     supervise(sys.argv[1])
