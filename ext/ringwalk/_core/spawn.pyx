@@ -5,7 +5,7 @@ from cpython.ref cimport Py_INCREF
 from libc.errno cimport errno
 from libc.stdlib cimport free, malloc
 from libc.string cimport strcpy, strlen
-from posix.unistd cimport close
+from posix.unistd cimport close as c_close
 
 import os
 
@@ -193,5 +193,5 @@ cdef class Child:
     cpdef close(self):
         """Close the pidfd. Idempotent."""
         if self.fd >= 0:
-            close(self.fd)
+            c_close(self.fd)
             self.fd = -1
