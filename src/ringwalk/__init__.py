@@ -29,6 +29,7 @@ from ringwalk.errors import (
 from ringwalk.futures import Executor
 from ringwalk.mappers import Mapper, SerialMapper, TaskMapper, ThreadMapper, WorkerMapper
 from ringwalk.memory import Row, WalkerBlock
+from ringwalk.observe.timeline import Timeline
 from ringwalk.workers.worker import Worker
 
 __version__ = "0.1.0.dev0"
@@ -52,6 +53,7 @@ __all__ = [
     "TaskDied",
     "TaskMapper",
     "ThreadMapper",
+    "Timeline",
     "TransferError",
     "WalkerBlock",
     "Worker",

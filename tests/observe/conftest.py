@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from ringwalk.observe import RECORD, Memory, Timeline
+from ringwalk.observe.timeline import RECORD, Memory, Timeline
 
 Bar = tuple[int, int, float, float, str]  # walker, worker, started, finished, outcome
 

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from ringwalk import WorkerMapper
-from ringwalk.observe import Memory, Timeline
 from ringwalk.observe.advice import advise
 from ringwalk.observe.report import page
 from ringwalk.observe.summary import Summary
+from ringwalk.observe.timeline import Memory, Timeline
 
 Fake = Callable[..., Timeline]
 GIB = 1 << 30

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ringwalk import MapError, Mapper, SerialMapper, TaskMapper, WalkerBlock, WorkerMapper
-from ringwalk.observe import RECORD, Timeline
+from ringwalk.observe.timeline import RECORD, Timeline
 
 
 def now(walker: int, *_: object) -> tuple[float, float]:

@@ -29,9 +29,9 @@ from ringwalk.mappers.options import (
     check_seed,
 )
 from ringwalk.memory.codec import Inputs
-from ringwalk.observe import Memory, Timeline
 from ringwalk.observe.memory import peak_of
 from ringwalk.observe.progress import Progress, Reporter
+from ringwalk.observe.timeline import Memory, Timeline
 from ringwalk.workers.devices import resolve_devices
 from ringwalk.workers.job import Returned
 from ringwalk.workers.setup import SegmentFunc, Setup, WorkerInit, offered_names

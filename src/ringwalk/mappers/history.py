@@ -16,7 +16,7 @@ import numpy as np
 
 from ringwalk._core.board import DONE, FAILED, Board, now_ns
 from ringwalk.mappers.arguments import Arguments
-from ringwalk.observe import RECORD, Memory, Timeline
+from ringwalk.observe.timeline import RECORD, Memory, Timeline
 from ringwalk.workers.job import Rows
 from ringwalk.workers.setup import Setup
 

@@ -17,8 +17,8 @@ from ringwalk.mappers.base import Mapper, raise_first
 from ringwalk.mappers.history import seconds
 from ringwalk.mappers.options import Seconds
 from ringwalk.mappers.transaction import Transaction
-from ringwalk.observe import Memory
 from ringwalk.observe.memory import peak_of
+from ringwalk.observe.timeline import Memory
 from ringwalk.workers.launch import StartMethod
 from ringwalk.workers.plan import CAPACITY
 from ringwalk.workers.pool import Pool

@@ -1,7 +1,10 @@
-"""Watching a run: timelines of maps, as arrays, traces, figures and reports."""
+"""Watching a run.
 
-from __future__ import annotations
+timeline   what ran where and when, as an array; ``trace``, ``figure`` and ``report`` write it
+summary    where the workers' time went; ``advice`` says what to change
+progress   bars and functions that are told how far something is
+monitor    what a mapper shows; ``attach`` looks at it from outside
+memory     what processes had at most
 
-from ringwalk.observe.timeline import RECORD, Memory, Timeline
-
-__all__ = ["RECORD", "Memory", "Timeline"]
+Nothing is imported here: a distributor's supervisor uses ``progress`` where there is no numpy.
+"""

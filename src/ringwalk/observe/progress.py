@@ -14,20 +14,12 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
-
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import Progress as RichProgress
+from typing import TYPE_CHECKING, Any
 
 from ringwalk.errors import ConfigError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
 
 Progress = Callable[[int, int], object]
 """Called in the parent with (finished, all)."""
@@ -114,7 +106,6 @@ class Bar:
         self._what = what
         self._lock = threading.Lock()
         self._live: RichProgress | None = None
-        self._task = TaskID(0)
         self._drawn = 0.0
         self._finished = 0
         self._stop: weakref.finalize[..., Bar] | None = None
@@ -125,14 +116,24 @@ class Bar:
                 self._begin()
             assert self._live is not None
             self._finished = max(self._finished, finished)  # threads may overtake each other
-            self._live.update(self._task, completed=self._finished, total=all_)
+            self._live.update(self._live.task_ids[0], completed=self._finished, total=all_)
             now = time.monotonic()
             if now - self._drawn >= _BETWEEN_S or self._finished == all_:
                 self._live.refresh()
                 self._drawn = now
 
     def _begin(self) -> None:
-        self._live = RichProgress(
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
+        self._live = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -143,7 +144,7 @@ class Bar:
             redirect_stdout=False,  # a forked segment would write into the parent's bar
             redirect_stderr=False,
         )
-        self._task = self._live.add_task(self._what, total=None)
+        self._live.add_task(self._what, total=None)
         self._finished, self._drawn = 0, time.monotonic()
         self._live.start()
         # It hides the cursor, which a program that ends early has to have back.
