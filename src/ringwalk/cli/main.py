@@ -15,6 +15,7 @@ from ringwalk.cli.bench import add_bench
 from ringwalk.cli.clean import add_clean
 from ringwalk.cli.doctor import add_doctor
 from ringwalk.cli.run import add_run
+from ringwalk.cli.top import add_top
 from ringwalk.cli.xargs import add_xargs
 from ringwalk.demo import CYCLES, SEED, WALKERS, Settings, demo
 from ringwalk.errors import ConfigError
@@ -89,6 +90,15 @@ def build_parser() -> argparse.ArgumentParser:
             "clean",
             help="show, or remove, what an earlier crash left in shared memory",
             description="Show what processes that have ended left in /dev/shm, or remove it.",
+        )
+    )
+    add_top(
+        subcommands.add_parser(
+            "top",
+            help="watch running mappers",
+            description="Show what the mappers of this user that were made with monitor=True do: "
+            "workers, devices, rates and memory, until Ctrl-C. Exits with 1 if --once or --json "
+            "found none.",
         )
     )
     return parser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import weakref
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from ringwalk.mappers.history import seconds
 from ringwalk.mappers.options import Seconds
 from ringwalk.mappers.transaction import Transaction
 from ringwalk.observe.memory import peak_of
+from ringwalk.observe.monitor import Monitor
 from ringwalk.observe.timeline import Memory
 from ringwalk.workers.launch import StartMethod
 from ringwalk.workers.plan import CAPACITY
@@ -35,10 +37,19 @@ class ProcessMapper(Mapper):
     _seconds: Seconds | None = None  # of the segments of the last map that succeeded
     _finalizer: weakref.finalize[..., ProcessMapper] | None = None
 
-    def __init__(self, *args: Any, harden: bool = False, **options: Any) -> None:
+    def __init__(
+        self, *args: Any, harden: bool = False, monitor: bool = False, **options: Any
+    ) -> None:
         super().__init__(*args, **options)
         _check_program(type(self).__name__)
+        if harden and monitor:
+            raise ConfigError(
+                "harden=True lets nobody look at the mapper, monitor=True is there to be looked "
+                "at: choose one"
+            )
         self._harden = harden
+        self._monitored = monitor
+        self._monitor: Monitor | None = None
 
     def _open_pool(
         self, setup: Setup, kind: Literal["persistent", "lanes"], start_method: StartMethod
@@ -49,8 +60,24 @@ class ProcessMapper(Mapper):
 
     def _attach(self, pool: Pool) -> None:
         self._pool = pool
+        if self._monitored:
+            self._monitor = self._show(pool)
         # Also at interpreter exit, so that a forgotten cleanup leaves nothing behind.
         self._finalizer = weakref.finalize(self, pool.close)
+
+    def _show(self, pool: Pool) -> Monitor:
+        func = pool.setup.segment_func
+        return Monitor(
+            {
+                "pid": os.getpid(),
+                "arena": pool.space.arena.fileno(),
+                "board": pool.space.plan.board,
+                "workers": pool.setup.num_workers,
+                "devices": [str(device.label) for device in pool.setup.devices or ()],
+                "mapper": type(self).__name__,
+                "function": getattr(func, "__qualname__", type(func).__name__),
+            }
+        )
 
     def _memory(self) -> Memory:
         if self._pool is None or self._pool.closed:
@@ -72,6 +99,9 @@ class ProcessMapper(Mapper):
             # leave nobody to do it at exit.
             self._pool.close()
             self._finalizer.detach()
+        if self._monitor is not None:
+            self._monitor.close()
+        self._monitor = None
         self._pool = None
         self._finalizer = None
 
@@ -81,6 +111,9 @@ class ProcessMapper(Mapper):
         pool = self._running_pool()
         expected = self._options.expected(self._seconds, arguments.count)
         history = self._recorded()
+        monitor = self._monitor
+        if monitor is not None:
+            monitor.begin(self._cycle, arguments.count, pool.space.board.done())
         done: dict[int, Any] = {}
         errors: dict[int, MapError] = {}
         for first in range(0, arguments.count, CAPACITY):
@@ -108,6 +141,8 @@ class ProcessMapper(Mapper):
                 errors.update(wave.errors)
                 if self._options.on_error == "stop":
                     break
+        if monitor is not None:
+            monitor.rest()
         raise_first(errors, done)
         if self._options.schedule != "input" and history.waves:
             self._seconds = np.concatenate([seconds(wave.records) for wave in history.waves])
@@ -121,6 +156,8 @@ class ProcessMapper(Mapper):
         self, wave: Transaction, total: int, results: list[Any], *, each: bool
     ) -> Iterator[int]:
         wave.start()
+        if self._monitor is not None:
+            self._monitor.staff(self._running_pool().pids())
         while True:
             fresh = wave.advance(any_=each or self._progress.wanted)
             first = wave.first
@@ -133,6 +170,8 @@ class ProcessMapper(Mapper):
         wave.close()
 
     def _give_up(self, pool: Pool, wave: Transaction) -> None:
+        if self._monitor is not None:
+            self._monitor.rest()
         try:
             wave.abort()
         except BaseException:

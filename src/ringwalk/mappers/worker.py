@@ -30,6 +30,7 @@ class WorkerMapper(ProcessMapper):
             debuggers and profilers from outside (gdb, strace, py-spy). Unless it is root, its
             workers are no longer the first to be killed when memory runs out. The names of
             walker blocks, temporary ones included, stay open to the user.
+        monitor: let ``ringwalk top`` of the same user show what the workers do.
 
     Constants of a map (``itertools.repeat``) are unpickled once a worker and map: a segment that
     changes one changes it for the later segments of that worker.

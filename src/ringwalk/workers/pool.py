@@ -126,8 +126,12 @@ class Pool:
 
     def peaks(self) -> dict[int, int]:
         """Worker -> bytes that its process had resident at most; of those that live."""
+        return {slot: peak_of(pid) for slot, pid in self.pids().items()}
+
+    def pids(self) -> dict[int, int]:
+        """Worker -> process id; of those that live."""
         pids = {slot: self.crew.pid(slot) for slot in range(self.setup.num_workers)}
-        return {slot: peak_of(pid) for slot, pid in pids.items() if pid is not None}
+        return {slot: pid for slot, pid in pids.items() if pid is not None}
 
     def close(self) -> None:
         """End every process and let the memory go. Idempotent.
