@@ -15,7 +15,7 @@ import pytest
 from ringwalk import ConfigError, MapError, Mapper, SerialMapper, WorkerMapper
 from ringwalk._core.board import board_bytes
 from ringwalk.cli import main
-from ringwalk.observe.attach import SLOT, TASK_BYTES, WORDS_BYTES, Attached, find
+from ringwalk.observe.attach import SLOT, TASK_BYTES, WORDS_BYTES, Attached, Sample, find
 
 Pipes = tuple[int, int, int, int]
 
@@ -115,6 +115,33 @@ def test_only_those_that_want_it_are_found() -> None:
         (attached,) = mine()
         attached.close()
     assert mine() == []
+
+
+def test_a_successor_is_seen(process_mapper: type[Mapper], pipes: Pipes, tmp_path: Path) -> None:
+    begun, tell_begun, go, tell_go = pipes
+    died = tmp_path / "died"
+
+    def segment(walker: int) -> int:
+        os.write(tell_begun, b"1")
+        if not died.exists():
+            died.touch()
+            os._exit(1)
+        os.read(go, 1)
+        return walker
+
+    def look(finished: int, total: int) -> None:
+        samples.append(attached.sample())
+
+    samples: list[Sample] = []
+    with process_mapper(segment, 1, monitor=True, progress=look) as mapper:
+        (attached,) = mine()
+        with attached:
+            os.write(tell_go, b"1")
+            mapper.map(range(1))
+    (worker,) = samples[-1].workers
+    assert len(os.read(begun, 10)) == 2
+    assert worker.pid is not None
+    assert worker.memory > 0, "that is the dead one's process"
 
 
 def test_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

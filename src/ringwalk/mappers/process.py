@@ -79,6 +79,10 @@ class ProcessMapper(Mapper):
             }
         )
 
+    def _show_staff(self) -> None:
+        if self._monitor is not None and self._pool is not None:
+            self._monitor.staff(self._pool.pids())
+
     def _memory(self) -> Memory:
         if self._pool is None or self._pool.closed:
             return self._last_memory
@@ -155,9 +159,10 @@ class ProcessMapper(Mapper):
     def _run_wave(
         self, wave: Transaction, total: int, results: list[Any], *, each: bool
     ) -> Iterator[int]:
-        wave.start()
         if self._monitor is not None:
-            self._monitor.staff(self._running_pool().pids())
+            wave.on_look = self._show_staff
+        wave.start()
+        wave.on_look()
         while True:
             fresh = wave.advance(any_=each or self._progress.wanted)
             first = wave.first

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ringwalk._core.board import CANCELLED, DONE, FAILED, LOST, now_ns
@@ -36,6 +36,10 @@ HEARTBEAT_S = 1.0
 _KILL_TIMEOUT_S = 10.0
 
 
+def _nothing() -> None:
+    """What to do on a look unless somebody wants more."""
+
+
 class Transaction:
     """Runs walkers [first, first + count) of a map.
 
@@ -49,6 +53,7 @@ class Transaction:
         returned: walkers whose segment returned the row it was given.
         finished: number of walkers that are done or failed.
         wave: what it leaves to tell of it.
+        on_look: called whenever the parent looked at its workers, at least once a ``HEARTBEAT_S``.
     """
 
     def __init__(
@@ -80,6 +85,7 @@ class Transaction:
         self.wave = Wave(first, self._epoch)
         self._armed = 0
         self._seen = bytearray(count)
+        self.on_look: Callable[[], object] = _nothing
         self._held: list[int] = []  # blocks of the parent's heap that the map's inputs lie in
         self._timed_out: set[int] = set()
         self._fresh: list[int] | None = None
@@ -181,6 +187,7 @@ class Transaction:
             for death in deaths:
                 self._mourn(death)
             self._look_after(len(deaths), idle=self.finished == finished)
+            self.on_look()
         return [self.first + task for task in self._fresh or ()]
 
     def _next_look(self) -> float:

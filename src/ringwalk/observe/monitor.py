@@ -2,8 +2,8 @@
 
 A memfd with a few facts as JSON: where the mapper's shared memory is open, and what its map is. It
 has no name, so nothing can be left behind, however the process ends; ``/proc/<pid>/fd`` leads to
-it, for the same user alone. One line is written as a map begins and one as it ends; what the
-workers do is read from the memory in which they do it.
+it, for the same user alone. It is written as a map begins and ends, and as processes come and go;
+what the workers do is read from the memory in which they do it.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ class Monitor:
 
     def staff(self, pids: Mapping[int, int]) -> None:
         """These processes run it: worker -> process id."""
-        self._line.update(pids=pids)
-        self._write()
+        if self._line["pids"] != pids:
+            self._line["pids"] = dict(pids)
+            self._write()
 
     def rest(self) -> None:
         """No map runs."""
