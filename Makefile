@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # because the hosts' pins clash (numpy 1 against 2). What is tested there is the wheel.
 HOSTS := $(notdir $(patsubst %/,%,$(dir $(wildcard tests/adapters/*/requirements.txt))))
 
-.PHONY: demo test packages test-core bench lint wheel clean $(HOSTS:%=test-%)
+.PHONY: demo test packages test-core bench docs lint wheel clean $(HOSTS:%=test-%)
 
 demo: $(VENV)/.built
 	$(BIN)/ringwalk demo
@@ -27,6 +27,9 @@ $(HOSTS:%=test-%): test-%: $(VENV)-%/.built
 
 bench: $(VENV)/.built-bench $(VENV)-profit/.built
 	$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,iqr,rounds
+
+docs: $(VENV)/.built-docs
+	$(BIN)/python -m sphinx -q -W --keep-going docs build/site
 
 lint: $(VENV)/.built-lint
 	PATH="$(abspath $(BIN)):$$PATH" pre-commit run --all-files
