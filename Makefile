@@ -9,18 +9,21 @@ BIN := $(VENV)/bin
 # because the hosts' pins clash (numpy 1 against 2). What is tested there is the wheel.
 HOSTS := $(notdir $(patsubst %/,%,$(dir $(wildcard tests/adapters/*/requirements.txt))))
 
-.PHONY: demo test packages test-core bench docs lint wheel clean $(HOSTS:%=test-%)
+.PHONY: demo test packages test-core test-artifacts bench docs lint wheel clean $(HOSTS:%=test-%)
 
 demo: $(VENV)/.built
 	$(BIN)/ringwalk demo
 
-test: packages test-core $(HOSTS:%=test-%)
+test: packages test-core test-artifacts $(HOSTS:%=test-%)
 
 packages:
 	.ci/packages
 
 test-core: $(VENV)/.built-test
 	$(BIN)/python -m pytest
+
+test-artifacts: $(VENV)/.built-test dist/.built
+	$(BIN)/python -m pytest tests/artifacts
 
 $(HOSTS:%=test-%): test-%: $(VENV)-%/.built
 	$(VENV)-$*/bin/python -m pytest tests/adapters/$*
@@ -40,8 +43,12 @@ SOURCES := pyproject.toml setup.py $(shell find ext -name '*.[ch]' -o -name '*.p
 MODULES := $(shell find src/ringwalk -name '*.py' -o -name '*.pyi')
 
 dist/.built: $(VENV)/.made $(SOURCES) $(MODULES)
-	rm -rf dist
-	$(BIN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	rm -rf dist build/dist
+	mkdir -p build
+	$(BIN)/pip install --quiet --group wheel
+	$(BIN)/python -m build --outdir build/dist . > build/dist.log || { cat build/dist.log; exit 1; }
+	PATH="$(abspath $(BIN)):$$PATH" auditwheel repair --wheel-dir dist build/dist/*.whl
+	mv build/dist/*.tar.gz dist
 	touch $@
 
 $(VENV)/.made:

@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-# Files outside this folder that are pages of the site, in the place of a page that names them.
+# Files that lie elsewhere and are pages of the site, in the place of a page that names them.
 PAGES = {
     "project/changelog": ROOT / "CHANGELOG.md",
     "project/contributing": ROOT / "CONTRIBUTING.md",
+    "project/release-checklist": HERE / "release-checklist.md",
     "design/native-core": ROOT / "ext" / "DESIGN.md",
 }
 _LINK = re.compile(r"\]\((?![a-z][a-z0-9+.-]*:|#)([^)#\s]+)")
@@ -26,8 +27,8 @@ project = "Ringwalk"
 author = "the Ringwalk developers"
 version = release = ringwalk.__version__
 
+exclude_patterns = ["release-checklist.md"]  # see PAGES
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
-exclude_patterns = ["release-checklist.md"]  # for those who make releases
 
 html_theme = "furo"
 html_title = f"Ringwalk {release}"

@@ -1,0 +1,93 @@
+"""What `make wheel` made: an sdist, and the wheel that was built from it.
+
+The wheel is installed where there is no compiler and nothing else. Run by `make test`.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+USE = """
+import sys
+from ringwalk import TaskMapper, WalkerBlock, WorkerMapper
+assert "site-packages" in sys.modules["ringwalk"].__file__
+
+def drift(row):
+    row.x += 1.0
+    return row.index
+
+for kind in (WorkerMapper, TaskMapper):
+    with WalkerBlock(8, x="f8") as block, kind(drift, 2) as mapper:
+        assert mapper.map(block) == list(range(8))
+        assert block["x"].tolist() == [1.0] * 8
+"""
+
+
+@pytest.fixture(scope="session")
+def wheel() -> Path:
+    (found,) = (ROOT / "dist").glob("ringwalk-*.whl")  # make wheel
+    return found
+
+
+@pytest.fixture(scope="session")
+def sdist() -> Path:
+    (found,) = (ROOT / "dist").glob("ringwalk-*.tar.gz")
+    return found
+
+
+def test_the_wheel_is_for_other_machines_and_has_no_sources(wheel: Path) -> None:
+    assert "-manylinux_" in wheel.name or "-musllinux_" in wheel.name
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    files = [name for name in names if not name.endswith("/")]
+    suffixes = {Path(name).suffix for name in files if ".dist-info/" not in name}
+    assert suffixes <= {".py", ".pyi", ".so", ".typed"}
+    assert len([name for name in names if name.endswith(".so")]) == len(
+        list((ROOT / "ext/ringwalk/_core").glob("*.pyx"))
+    )
+    assert "ringwalk/py.typed" in names
+    assert "jobmon/plugins/ringwalk/__init__.py" in names  # how Jobmon finds us
+    assert "jobmon/__init__.py" not in names  # that folder is Jobmon's
+    assert any(name.endswith(".dist-info/licenses/LICENSE") for name in names)
+
+
+def test_the_sdist_is_what_is_kept_in_git(sdist: Path) -> None:
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    done = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        pytest.skip("not a checkout: there is no git to ask what belongs to it")
+    left_out = {".gitignore", ".ci/packages", ".ci/run"}
+    assert set(done.stdout.split()) - left_out <= names
+    assert not [name for name in names if name.endswith((".so", ".pyc"))]
+
+
+@pytest.mark.slow
+def test_it_works_without_a_compiler(wheel: Path, tmp_path: Path) -> None:
+    environment = tmp_path / "venv"
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    folder = environment / "bin"
+    variables = {"PATH": str(folder), "HOME": str(tmp_path)}
+    assert [shutil.which(name, path=str(folder)) for name in ("cc", "gcc", "clang")] == [None] * 3
+
+    def run(*command: str | Path) -> str:
+        done = subprocess.run(
+            command, env=variables, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    run(folder / "python", "-m", "pip", "install", "--quiet", "--only-binary", ":all:", wheel)
+    run(folder / "python", "-W", "error", "-c", USE)
+    run(folder / "python", "-m", "pip", "check")
+    assert "WorkerMapper ran 8 segments" in run(folder / "ringwalk", "doctor")
