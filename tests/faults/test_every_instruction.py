@@ -8,6 +8,8 @@ line of counts for each operation. What processes do to each other while all liv
 
 from __future__ import annotations
 
+import functools
+import json
 import platform
 import re
 import shutil
@@ -56,6 +58,11 @@ CASES = {
     },
 }
 
+# What the operations of a task's way take at gcc -O2, on x86-64. A deliberate change of the cost
+# changes the file, with its reason in the commit.
+BUDGET: dict[str, int] = json.loads((NATIVE / "budget.json").read_text())
+TOLERANCE = 0.15  # other compilers' versions
+
 LINE = re.compile(
     r"(?P<group>\w+)\.(?P<name>\w+) instructions=(?P<instructions>\d+) visited=(?P<visited>\d+) "
     r"wedged=(?P<wedged>\d+) torn=(?P<torn>\d+) lost=(?P<lost>\d+)"
@@ -89,6 +96,7 @@ def stepper(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     return program
 
 
+@functools.cache
 def step_through(stepper: Path, group: str) -> Outcome:
     done = subprocess.run([stepper, group], capture_output=True, text=True, check=False)
     if done.returncode == 77:
@@ -112,6 +120,23 @@ def test_no_instruction_is_a_bad_place_to_die(stepper: Path, group: str) -> None
     for name, counts in outcome.counts.items():
         assert counts.instructions > 0, name
         assert counts == Counts(counts.instructions, counts.instructions, 0, 0, 0), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stepper", [("gcc", "-O2")], ids="".join, indirect=True)
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="the budget is in x86-64 instructions")
+def test_operations_stay_within_their_budget(stepper: Path) -> None:
+    spent = {
+        f"{group}.{name}": step_through(stepper, group).counts[name].instructions
+        for group, name in (operation.split(".") for operation in BUDGET)
+    }
+    # A budget that is far from what is spent guards nothing: lower it, and say why it could be.
+    off = {
+        operation: (count, BUDGET[operation])
+        for operation, count in spent.items()
+        if not 1 - 2 * TOLERANCE <= count / BUDGET[operation] <= 1 + TOLERANCE
+    }
+    assert off == {}
 
 
 def test_stepping_finds_planted_mistakes(stepper: Path) -> None:

@@ -1,0 +1,80 @@
+"""What a no-op walker costs in machine instructions, held against a stored budget.
+
+Instructions are the same on a busy and on a quiet machine, so this can fail in CI where a time
+could not. valgrind's callgrind counts them: the parent forks a template, the template forks the
+worker, so what parent and worker ran beyond the template's count is what they did since, and the
+difference between maps of many and of few walkers is what the walkers cost.
+
+A deliberate change of the cost changes ``callgrind.json``, with its reason in the commit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+BUDGET: dict[str, int] = json.loads((HERE / "callgrind.json").read_text())
+# Other builds of Python and numpy run other instructions for the same work.
+TOLERANCE = 0.15
+MAPS = 3
+FEW, MANY = 200, 2200
+
+pytestmark = pytest.mark.slow
+
+
+def since_the_template(folder: Path, walkers: int) -> dict[str, int]:
+    """Instructions of parent and worker since their ways parted from the template's."""
+    folder.mkdir()
+    command = [
+        *("valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={folder}/%p"),
+        *(sys.executable, str(HERE / "hot_path.py"), str(walkers), str(MAPS)),
+    ]
+    # Sets and dicts are laid out by hashes; those of strings differ from run to run.
+    environment = {**os.environ, "PYTHONHASHSEED": "0"}
+    # All three have the pipe: its end is the end of the last of them.
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, check=False, cwd=folder
+    )
+    assert done.returncode == 0, done.stderr
+    counts = {path.name: count(path) for path in folder.iterdir()}
+    parent, template, worker = done.stdout.split()
+    return {
+        "parent": counts[parent] - counts[template],
+        "worker": counts[worker] - counts[template],
+    }
+
+
+def count(path: Path) -> int:
+    found = re.search(r"^summary: (\d+)$", path.read_text(), re.MULTILINE)
+    assert found is not None, path.read_text()[-500:]
+    return int(found[1])
+
+
+@pytest.fixture(scope="module")
+def per_walker(tmp_path_factory: pytest.TempPathFactory) -> dict[str, float]:
+    if shutil.which("valgrind") is None:
+        pytest.skip("valgrind is not installed; .ci/packages installs it")
+    folder = tmp_path_factory.mktemp("callgrind")
+    few, many = (since_the_template(folder / str(n), n) for n in (FEW, MANY))
+    return {who: (many[who] - few[who]) / (MAPS * (MANY - FEW)) for who in BUDGET}
+
+
+@pytest.mark.parametrize("who", BUDGET)
+def test_a_walker_stays_within_its_budget(per_walker: dict[str, float], who: str) -> None:
+    spent, budget = per_walker[who], BUDGET[who]
+    print(f"{who}: {spent:.0f} instructions a walker, budget {budget}")
+    assert spent <= budget * (1 + TOLERANCE), (
+        f"a no-op walker costs the {who} {spent:.0f} instructions, the budget is {budget}"
+    )
+    # A budget that is far from what is spent guards nothing.
+    assert spent >= budget * (1 - 2 * TOLERANCE), (
+        f"a no-op walker costs the {who} only {spent:.0f} instructions: lower the budget"
+    )
