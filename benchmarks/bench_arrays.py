@@ -14,7 +14,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 from benchmarks.contest import WORKERS, Contestant, Scenario, Times, mapping
@@ -25,9 +24,8 @@ from benchmarks.rivals.process_pool_executor import ProcessPoolExecutor
 from benchmarks.rivals.shared_memory_slots import SharedMemorySlots
 from benchmarks.rivals.thread_pool_executor import ThreadPoolExecutor
 from benchmarks.rivals.wepy_mappers import WepyWorkerMapper
+from benchmarks.segments import Array, add_one
 from ringwalk import Row, WalkerBlock, WorkerMapper
-
-Array = npt.NDArray[np.float64]
 
 # float64 numbers a state, walkers a map and rounds.
 SIZES = {
@@ -50,10 +48,6 @@ class Holder:
 
 def add_one_to_holder(holder: Holder) -> Holder:
     return Holder(holder.state + 1.0)
-
-
-def add_one(array: Array) -> Array:
-    return array + 1.0
 
 
 def add_one_in_place(row: Row) -> None:

@@ -1,7 +1,8 @@
 """How near does a map come to the best possible order, when segments take different times?
 
-Segments of 10 us and 1 ms spin until the clock says so, longer ones sleep: both end at their time
-whether or not neighbours hold the cores. Spread: none, 50% (uniform) and heavy-tailed (Pareto).
+Segments sleep for most of their time and spin for the rest, until the clock says so: they end at
+their time unless neighbours hold all cores just then. Spread: none, 50% (uniform) and heavy-tailed
+(Pareto).
 
 The ideal makespan is what "longest first" takes if handing out costs nothing: a lower bound for
 any order if it equals the total over the workers, which it does here to a percent. It is
@@ -36,7 +37,8 @@ SPREADS: dict[str, Callable[[np.random.Generator, int], Array]] = {
     "heavy-tailed": lambda chance, n: np.minimum(1 + chance.pareto(1.5, n), n / 8),
 }
 LENGTHS = {"10 us": (10e-6, 2000), "1 ms": (1e-3, 100), "100 ms": (0.1, 24)}
-SLEEPS_FROM_S = 0.02
+# What a sleep may overrun; the rest of a segment spins.
+OVERRUN_S = 0.3e-3
 LONGEST = "WorkerMapper, longest first"
 IDEAL = "ideal makespan"
 
@@ -44,8 +46,8 @@ IDEAL = "ideal makespan"
 def segment(seconds: float) -> float:
     """Take that long."""
     until = time.perf_counter() + seconds
-    if seconds >= SLEEPS_FROM_S:
-        time.sleep(seconds)
+    if seconds > OVERRUN_S:
+        time.sleep(seconds - OVERRUN_S)
     while time.perf_counter() < until:
         pass
     return seconds

@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.bench_arrays import Array, add_one, add_one_in_place, make_arrays
+from benchmarks.bench_arrays import add_one_in_place, make_arrays
 from benchmarks.contest import WORKERS, Contestant, Scenario, Times
 from benchmarks.limits.in_process import memcpy
 from benchmarks.rivals.multiprocessing_pool import MultiprocessingPool
 from benchmarks.rivals.process_pool_executor import ProcessPoolExecutor
 from benchmarks.rivals.wepy_mappers import WepyWorkerMapper
+from benchmarks.segments import Array, add_one
 from ringwalk import WalkerBlock, WorkerMapper
 
 WALKERS = 64

@@ -18,6 +18,7 @@ from rich.console import Console
 from benchmarks.contest import Contestant, Scenario
 from benchmarks.interleave import LEAST_WARM_UPS, interleave
 from benchmarks.machine import conditions
+from benchmarks.plots import draw
 from benchmarks.scoreboard import Scoreboard
 
 _RESULTS = Path(__file__).parent / "results" / "latest.json"
@@ -71,4 +72,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.ensure_newline()
     board.print(Console(width=_WIDTH))
     board.write(_RESULTS, terminalreporter.config.stash[_CONDITIONS])
-    terminalreporter.write_line(f"written: {_RESULTS}")
+    for path in (_RESULTS, *draw(board, _RESULTS.parent)):
+        terminalreporter.write_line(f"written: {path}")

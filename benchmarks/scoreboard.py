@@ -47,12 +47,14 @@ class Scoreboard:
 
     def __init__(self) -> None:
         self.verdicts: list[Verdict] = []
-        self._figures: list[dict[str, Any]] = []
+        self.figures: list[dict[str, Any]] = []
+        # What was noted over the cycles of a long run: run -> name -> values, all of one length.
+        self.series: dict[str, dict[str, list[float]]] = {}
 
     def judge(self, scenario: Scenario, timings: Mapping[str, Timing]) -> None:
         """Hold each of ours against the targets, the fastest rival and the floors."""
         for name, timing in timings.items():
-            self._figures.append(_figures(scenario, name, timing))
+            self.figures.append(_figures(scenario, name, timing))
         for ours in scenario.ours:
             targets = [target for target in scenario.targets if target.of in (None, ours.name)]
             self.verdicts += [
@@ -93,7 +95,8 @@ class Scoreboard:
         document = {
             **conditions,
             "verdicts": [asdict(verdict) for verdict in self.verdicts],
-            "timings": self._figures,
+            "timings": self.figures,
+            "series": self.series,
         }
         path.write_text(json.dumps(document, indent=1) + "\n")
 
