@@ -3,7 +3,7 @@
 * memory per worker: unique set size (pages that no other process shares) after a map.
 * 10,000 cycles: arrays of ever other sizes there and back, results dropped each time. Noted are the
   bytes in use while results live and after they died, and the memory that the mapper keeps for
-  re-use: as long as it lives it gives none back, so it must stop growing.
+  reuse: as long as it lives it gives none back, so it must stop growing.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SMALLEST, LARGEST = 1 << 7, 1 << 15  # float64 numbers: 1 KB to 256 KB
 NOTED_EVERY = 20
 # The level that memory has to come back to: what the first tenth of the cycles came to.
 SETTLED = CYCLES // 10
-ALIVE, DEAD, KEPT = "in use, results alive", "in use, results dead", "kept for re-use"
+ALIVE, DEAD, KEPT = "in use, results alive", "in use, results dead", "kept for reuse"
 
 POOLS: dict[str, Callable[[], Any]] = {
     "WorkerMapper": partial(WorkerMapper, no_op, WORKERS),
