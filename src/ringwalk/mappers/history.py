@@ -17,7 +17,7 @@ import numpy as np
 from ringwalk._core.board import DONE, FAILED, Board, now_ns
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.observe.timeline import RECORD, Memory, Timeline
-from ringwalk.workers.job import Rows
+from ringwalk.workers.devices import Device
 from ringwalk.workers.setup import Setup
 
 TASK = np.dtype(
@@ -54,10 +54,6 @@ class Ran:
     finished_ns: int
 
 
-def _no_tasks() -> Records:
-    return np.empty(0, TASK)
-
-
 @dataclass(slots=True)
 class Wave:
     """What one wave of a map leaves.
@@ -78,7 +74,7 @@ class Wave:
     returned: dict[int, int] = field(default_factory=dict)
     _board: Board | None = None
     _count: int = 0
-    _records: Records = field(default_factory=_no_tasks)
+    _records: Records | None = None
 
     @classmethod
     def elsewhere(cls, first: int, records: Records) -> Wave:
@@ -101,7 +97,7 @@ class Wave:
     def records(self) -> Records:
         """Of dtype ``TASK``, one a task; none before the wave is over."""
         self.keep()
-        return self._records
+        return np.empty(0, TASK) if self._records is None else self._records
 
     def queue(self, first: int) -> None:
         """Tasks from ``first`` on are about to be handed out."""
@@ -141,7 +137,7 @@ class History:
 
     cycle: int
     workers: int
-    devices: tuple[str, ...]
+    devices: tuple[Device, ...]
     row_bytes: int
     in_copies: int
     began_ns: int = field(default_factory=now_ns)
@@ -152,19 +148,11 @@ class History:
     @classmethod
     def begin(cls, setup: Setup, arguments: Arguments, cycle: int) -> History:
         """A map begins."""
-        columns = (*arguments.positional, *arguments.named.values())
-        return cls(
-            cycle,
-            setup.num_workers,
-            tuple(str(device.label) for device in setup.devices or ()),
-            sum(
-                dtype.itemsize
-                for column in columns
-                if isinstance(column, Rows)
-                for dtype in column.block.fields.values()
-            ),
-            int(setup.inputs == "copy"),
-        )
+        row_bytes = 0
+        for block in arguments.blocks:
+            row_bytes += block.generations()[0].itemsize
+        copies = int(setup.inputs == "copy")
+        return cls(cycle, setup.num_workers, setup.devices or (), row_bytes, copies)
 
     def end(self) -> None:
         """The map is over. Idempotent."""
@@ -196,7 +184,7 @@ class History:
             records,
             np.array([[0.0, ended * 1e-9]]),
             self.workers,
-            self.devices,
+            tuple(str(device.label) for device in self.devices),
             self.began_ns * 1e-9,
             mapper,
             memory,

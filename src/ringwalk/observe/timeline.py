@@ -45,7 +45,8 @@ RECORD = np.dtype(
 * ``queued``: when it could have begun, ``started``: a worker took it, ``finished``: its result was
   there, or its worker known dead. Seconds since the timeline's ``origin``.
 * ``bytes_in``: written for this walker to give it to a worker, ``bytes_out``: by the worker for its
-  result. An array that many walkers share is counted at the first. Constants of the map are not.
+  result. A row of a block counts with its padding, an array that many walkers share at the first
+  of them, constants of the map not at all.
 * ``copies``: how often the walker's data was copied, from the caller to the caller again.
 """
 
