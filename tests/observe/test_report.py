@@ -61,6 +61,17 @@ def test_deaths_and_gaps_are_counted(fake: Fake) -> None:
     assert (summary.between, summary.walkers, summary.maps) == (4.0, 2, 2)
 
 
+def test_a_map_that_failed_and_its_repetition_are_two(fake: Fake) -> None:
+    timeline = fake(
+        [(0, 0, 0.0, 1.0, "failed"), (0, 0, 2.0, 3.0, "done"), (1, 0, 3.0, 4.0, "done")],
+        workers=1,
+        end=4.0,
+        spans=[(0.0, 1.0), (2.0, 4.0)],
+        cycle=5,
+    )
+    assert Summary.of(timeline).walkers == 3
+
+
 def test_an_empty_timeline_has_a_report(fake: Fake) -> None:
     timeline = fake([], workers=2, end=0.0)
     assert "no segment ran" in page(timeline).lower()

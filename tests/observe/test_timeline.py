@@ -196,10 +196,10 @@ def test_joining_what_does_not_belong_together_is_refused() -> None:
 
 
 def test_memory_is_known_after_cleanup() -> None:
-    with WorkerMapper(now, 2) as mapper:
+    with WorkerMapper(now, 1) as mapper:  # of two, one may do it all before the other has come
         mapper.map(range(4))
     memory = mapper.timeline.memory
-    assert set(memory.workers) == {0, 1}
+    assert set(memory.workers) == {0}
     assert min(memory.parent, memory.shared, *memory.workers.values()) > 0
 
 

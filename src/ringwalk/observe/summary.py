@@ -72,7 +72,8 @@ class Summary:
         tails, imbalances = _ends(timeline)
         busy = float(took.sum())
         available = timeline.workers * inside
-        walkers = len(np.unique(np.stack([records["cycle"], records["walker"]]), axis=1).T)
+        most = int(records["walker"].max(initial=0)) + 1
+        walkers = len(np.unique(_map_of(timeline) * most + records["walker"]))
         died = records["outcome"] == "died"
         use = np.bincount(records["worker"], took, timeline.workers)
         return cls(
@@ -109,10 +110,16 @@ class Summary:
         return self.overhead / self.walkers if self.walkers else 0.0
 
 
+def _map_of(timeline: Timeline) -> npt.NDArray[np.int64]:
+    """Position in ``spans`` of each record's map; a failed map's cycle comes a second time."""
+    begins = timeline.spans[:, 0]
+    return np.searchsorted(begins, timeline.records["started"], "right") - 1
+
+
 def _ends(timeline: Timeline) -> tuple[float, Floats]:
     """Worker seconds in tails, and each map's imbalance."""
     records = timeline.records
-    number = np.searchsorted(timeline.spans[:, 0], records["started"], "right") - 1
+    number = _map_of(timeline)
     tails, imbalances = 0.0, np.zeros(len(timeline.spans))
     for k, (began, _) in enumerate(timeline.spans):
         chosen = records[number == k]
