@@ -172,6 +172,21 @@ def test_a_line_in_westrc_is_enough_for_plain_w_run(simulation: Path) -> None:
     assert "WEST run complete" in done.stdout, done.stdout + done.stderr
 
 
+def test_the_study_gives_the_same_with_westpa_s_processes(tmp_path: Path) -> None:
+    """The same weights and progress coordinates to the last bit; the example compares them."""
+    example = Path(__file__).parents[3] / "examples" / "westpa_odld.py"
+    done = subprocess.run(
+        [sys.executable, example, "--iterations=3", "--workers=2"],
+        cwd=tmp_path,
+        env={**os.environ, "HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "the same weights and progress coordinates in every iteration" in done.stdout
+
+
 # --- in this process --------------------------------------------------------------------------
 
 
