@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 from typing import Any
 
 from ringwalk._core.process import Undisturbed
 from ringwalk.futures.engine import Engine
 
 _OPEN = ("PENDING", "RUNNING")
+_FINISHED = "FINISHED"
+# Held while a future gets its condition or does without. Nothing is called with it held: a signal
+# handler, which runs after a call only, may want it.
+_MAKING = threading.Lock()
 
 
 class Future(concurrent.futures.Future[Any]):
@@ -19,10 +24,25 @@ class Future(concurrent.futures.Future[Any]):
     """
 
     def __init__(self, engine: Engine) -> None:
+        # What the base class sets, but for the condition: making it costs more than all else.
         self._engine = engine
+        self._made: threading.Condition | None = None
+        self._state = _OPEN[0]
+        self._result: Any = None
+        self._exception: BaseException | None = None
         self._noticed: list[Any] = []
+        self._done_callbacks: list[Any] = []
         self.task = -1
-        super().__init__()
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        """The base class's lock, made when it is first asked for."""
+        if self._made is None:
+            fresh = threading.Condition()
+            with _MAKING:
+                if self._made is None:
+                    self._made = fresh
+        return self._made
 
     @property
     def _waiters(self) -> list[Any]:
@@ -40,6 +60,11 @@ class Future(concurrent.futures.Future[Any]):
         if self._state not in _OPEN:
             return
         if error is None:
+            with _MAKING:
+                if self._made is None:  # and so nobody waits or has a callback
+                    self._result = value
+                    self._state = _FINISHED
+                    return
             self.set_result(value)
         else:
             self.set_exception(error)
@@ -51,6 +76,8 @@ class Future(concurrent.futures.Future[Any]):
         """The task's result; waits for it. Raises what the task raised, TimeoutError."""
         if self._state in _OPEN:
             self._engine.wait(self._is_over, timeout)
+        if self._state == _FINISHED and self._exception is None:
+            return self._result
         return super().result(0)
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
