@@ -141,10 +141,15 @@ def test_ctrl_c(kind: str, presses: int, rounds: Rounds, within: Within) -> None
             idle(0.002, chance)
         code, errors = end(process, within)
         assert code in (-signal.SIGINT, 1), errors
-        assert errors.rstrip().endswith("KeyboardInterrupt"), errors
-        # Those of a second press met the handling of the first: one chain, still one program's.
-        assert 1 <= errors.count("Traceback (most recent call last)") <= presses, errors
+        assert "KeyboardInterrupt" in errors
         assert "ringwalk-template" not in errors
+        if presses == 1:
+            assert errors.rstrip().endswith("KeyboardInterrupt"), errors
+            assert errors.count("Traceback (most recent call last)") == 1, errors
+        else:
+            # The second may meet the handling of the first, or Python's own exit, which writes
+            # what it ignores, or that it lost its stderr.
+            assert errors.count("Traceback (most recent call last)") <= presses, errors
 
 
 @pytest.mark.slow
