@@ -108,7 +108,9 @@ def _microseconds(
 ) -> bool:
     """One line a contestant, its quartiles as bars; ours in red."""
     styles = iter(("-", "--", "-.", ":"))
+    axes.set_prop_cycle(color=[f"C{k}" for k in range(10) if k != 3])  # C3 is ours
     for name, points in sorted(lines.items(), key=lambda line: not is_ours(line[0])):
+        points = sorted(points, key=lambda point: point[0])
         sizes = [size for size, _ in points]
         medians, low, high = (
             [1e6 * value(figure) / figure["walkers"] for _, figure in points]
