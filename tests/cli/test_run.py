@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -175,6 +176,13 @@ def test_results_that_are_no_columns_are_kept(
     assert said in capsys.readouterr().err
     pickled = Path("data-results.pickle").read_bytes()
     assert pickle.loads(pickled) == dict(enumerate(kept))
+
+
+def test_a_trace_tells_what_ran(run: Run) -> None:
+    np.savez("data.npz", k=np.arange(6))
+    assert run("Model.double", "data.npz", "--trace", "trace.json") == 0
+    events = json.loads(Path("trace.json").read_text())["traceEvents"]
+    assert len([event for event in events if event["ph"] == "X"]) >= 6
 
 
 def test_methods_can_be_named(run: Run) -> None:

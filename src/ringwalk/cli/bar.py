@@ -22,9 +22,6 @@ class Bar:
             console=Console(stderr=True),
             disable=not shown or not os.isatty(2),
             auto_refresh=False,
-            # Workers inherit the streams, and should find the real ones.
-            redirect_stdout=False,
-            redirect_stderr=False,
         )
         self._task = self._progress.add_task("", total=total, failed=0)
 
@@ -39,7 +36,3 @@ class Bar:
         """One more is finished."""
         self._failed += not ok
         self._progress.update(self._task, advance=1, failed=self._failed, refresh=True)
-
-    def reach(self, done: int) -> None:
-        """So many are finished."""
-        self._progress.update(self._task, completed=done, refresh=True)

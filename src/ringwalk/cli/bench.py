@@ -15,10 +15,10 @@ import statistics
 from rich.console import Console
 from rich.table import Table
 
-from ringwalk.cli.bar import Bar
 from ringwalk.cli.contests import make_contests
 from ringwalk.config import resolve_num_workers
 from ringwalk.errors import ConfigError
+from ringwalk.observe.progress import Reporter
 
 Medians = dict[str, dict[str, float]]
 """Scenario -> contestant -> seconds a walker."""
@@ -40,15 +40,17 @@ def run_bench(options: argparse.Namespace) -> int:
     workers = resolve_num_workers(options.workers)
     contests = make_contests(workers)
     turns = options.turns * sum(len(contest.contestants) for contest in contests)
+    reporter, done = Reporter(not options.json, "turns"), 0
     medians: Medians = {}
-    with Bar(turns, shown=not options.json) as bar:
-        for contest in contests:
-            taken: dict[str, list[float]] = {name: [] for name in contest.contestants}
-            for _ in range(options.turns):
-                for name, turn in contest.contestants.items():
-                    taken[name] += turn()
-                    bar.advance(True)
-            medians[contest.name] = {n: statistics.median(maps) for n, maps in taken.items()}
+    for contest in contests:
+        taken: dict[str, list[float]] = {name: [] for name in contest.contestants}
+        for _ in range(options.turns):
+            for name, turn in contest.contestants.items():
+                taken[name] += turn()
+                done += 1
+                reporter.tell(done, turns)
+        medians[contest.name] = {n: statistics.median(maps) for n, maps in taken.items()}
+    reporter.end()
     if options.json:
         machine = {"workers": workers, "load": os.getloadavg()[0]}
         print(json.dumps({**machine, "seconds a walker": medians}, indent=2))

@@ -16,7 +16,6 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ import numpy as np
 import numpy.typing as npt
 
 from ringwalk import MapError, WorkerMapper
-from ringwalk.cli.bar import Bar
 from ringwalk.cli.columns import read_columns
 from ringwalk.errors import ConfigError
 from ringwalk.memory.archive import write_columns
@@ -42,6 +40,7 @@ def add_run(parser: argparse.ArgumentParser) -> None:
     add("--timeout", type=float, metavar="S", help="seconds that a row may take")
     add("--retries", type=int, default=1, metavar="N", help="run a row whose process died N times")
     add("--devices", metavar="LIST", help="GPUs to share out: 0,1 or auto")
+    add("--trace", type=Path, metavar="FILE", help="write what ran when, for Perfetto (.json)")
     add("--no-progress", dest="progress", action="store_false", help="show no progress bar")
     parser.set_defaults(run=run_run)
 
@@ -51,29 +50,28 @@ def run_run(options: argparse.Namespace) -> int:
     function = _find(options.function)
     columns = read_columns(options.over)
     out: Path = options.out or options.over.with_name(f"{options.over.stem}-results.npz")
-    if not out.parent.is_dir() or out.is_dir():
-        raise ConfigError(f"cannot write {out}: give --out a file in a folder that exists")
+    for path in filter(None, (out, options.trace)):
+        if not path.parent.is_dir() or path.is_dir():
+            raise ConfigError(f"cannot write {path}: give a file in a folder that exists")
     failures: Mapping[int, Exception] = {}
-    with ExitStack() as stack:
-        bar = stack.enter_context(Bar(columns.rows, options.progress))
-        mapper = stack.enter_context(
-            WorkerMapper(
-                function,
-                options.workers,
-                _devices(options.devices),
-                seed=options.seed,
-                timeout=options.timeout,
-                max_retries=options.retries,
-                on_error="finish",
-                progress=lambda done, _: bar.reach(done),
-            )
-        )
+    with WorkerMapper(
+        function,
+        options.workers,
+        _devices(options.devices),
+        seed=options.seed,
+        timeout=options.timeout,
+        max_retries=options.retries,
+        on_error="finish",
+        progress=options.progress,
+    ) as mapper:
         try:
             everything = mapper.map(*columns.positional, **columns.named)
             results: Mapping[int, Any] = dict(enumerate(everything))
         except MapError as error:
             results, failures = error.results, error.errors
         written, trouble = _write(out, results)
+        if options.trace is not None:
+            mapper.timeline.save(options.trace)
     for row, failure in sorted(failures.items()):
         print(f"ringwalk: row {row}: {failure.__cause__ or failure}", file=sys.stderr)
     if trouble:
