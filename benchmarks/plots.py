@@ -21,7 +21,8 @@ from benchmarks.scoreboard import Scoreboard
 
 Figures = Sequence[dict[str, Any]]
 
-_OURS = {"color": "tab:red", "linewidth": 2.5, "zorder": 3}
+_RED = mpl.color_sequences["tab10"][3]
+_OURS = {"color": _RED, "linewidth": 2.5, "zorder": 3}
 _RIVALS = {"linewidth": 1.0, "alpha": 0.8}
 _BYTES = {"KB": 1e3, "MB": 1e6}
 
@@ -108,7 +109,7 @@ def _microseconds(
 ) -> bool:
     """One line a contestant, its quartiles as bars; ours in red."""
     styles = iter(("-", "--", "-.", ":"))
-    axes.set_prop_cycle(color=[f"C{k}" for k in range(10) if k != 3])  # C3 is ours
+    axes.set_prop_cycle(color=[c for c in mpl.color_sequences["tab10"] if c != _RED])
     for name, points in sorted(lines.items(), key=lambda line: not is_ours(line[0])):
         points = sorted(points, key=lambda point: point[0])
         sizes = [size for size, _ in points]
