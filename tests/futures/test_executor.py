@@ -8,6 +8,8 @@ import gc
 import os
 import select
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -307,3 +309,20 @@ def test_ctrl_c_leaves_the_wait_and_the_executor_goes_on(executor: Executor, gat
     thread.join()
     assert future.result() is None
     assert executor.submit(identity, 1).result() == 1
+
+
+def test_functions_of_the_script_that_are_younger_than_the_workers() -> None:
+    script = """
+from ringwalk import Executor
+def old(): return "old"
+with Executor(1) as executor:
+    assert executor.submit(old).result() == "old"
+    def late(k): return k + 1
+    assert executor.submit(late, 1).result() == 2
+    def old(): return "new"
+    assert executor.submit(old).result() == "new"
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

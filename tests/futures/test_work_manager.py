@@ -239,15 +239,19 @@ def test_a_watcher_waits_for_several() -> None:
 
 def test_each_worker_knows_its_number(processes: ProcessWorkManager, gate: Path) -> None:
     def number() -> str:
-        with gate.open() as held:
-            held.read()
+        with gate.open("rb", buffering=0) as held:
+            held.read(1)
         return os.environ["WM_PROCESS_INDEX"]
 
-    futures = [processes.submit(number) for _ in range(2)]
-    with gate.open("w"):
+    held = os.open(gate, os.O_RDWR)  # also to read, so that nobody waits for the other end
+    try:
+        futures = [processes.submit(number) for _ in range(2)]
         while not all(processes._engine.running(f) for f in futures):  # type: ignore[union-attr]
-            pass
-    assert {future.get_result() for future in futures} == {"0", "1"}
+            os.sched_yield()
+        os.write(held, b"go")  # a byte each
+        assert {future.get_result() for future in futures} == {"0", "1"}
+    finally:
+        os.close(held)
     assert "WM_PROCESS_INDEX" not in os.environ
 
 

@@ -16,10 +16,13 @@ Not for use by two threads at once, but for ``space.codec``; see ``engine`` for 
 from __future__ import annotations
 
 import pickle
+import sys
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import BuiltinFunctionType, FunctionType
 from typing import Any, Protocol
+
+import cloudpickle
 
 from ringwalk._core.board import FAILED, RUNNING
 from ringwalk.errors import TaskDied
@@ -47,14 +50,22 @@ _names: dict[Any, bytes] = {}
 _functions: dict[bytes, Any] = {}
 
 
-def named(func: Any) -> Any:
-    """The pickle of a function of a module; any other callable as it is."""
+def named(func: Any, scripted: Mapping[str, Any]) -> Any:
+    """The pickle of a function of a module; any other callable as it is.
+
+    Args:
+        scripted: the functions of ``__main__`` before the workers came. They do not know what was
+            defined, or defined anew, there since: it goes by value.
+    """
     if type(func) not in (FunctionType, BuiltinFunctionType):
         return func
     name = _names.get(func)
     if name is None:
         try:
-            name = pickle.dumps(func, 5)
+            if func.__module__ == "__main__" and scripted.get(func.__qualname__) is not func:
+                name = cloudpickle.dumps(func, 5)
+            else:
+                name = pickle.dumps(func, 5)
         except (pickle.PicklingError, AttributeError, TypeError):  # a lambda, a bound method in C
             return func
         _names[func] = name
@@ -108,6 +119,11 @@ class Stream:
         self._ring = pool.space.ring
         self._heap = pool.space.codec.own
         self._max_retries = max_retries
+        self._scripted = {
+            name: func
+            for name, func in vars(sys.modules["__main__"]).items()
+            if type(func) is FunctionType
+        }
         self._epoch = pool.next_epoch()
         self._sinks: list[Sink | None] = []
         self._held: list[Sequence[int]] = []  # record -> blocks that its input lies in
@@ -125,7 +141,7 @@ class Stream:
         """Queue one call. Raises what pickling raises."""
         if not self.open:  # a class may have been defined anew since; see _core/plain
             self.codec.begin()
-        encoded = self.codec.dumps(((named(func), args, kwargs),))
+        encoded = self.codec.dumps(((named(func, self._scripted), args, kwargs),))
         self.open += 1
         if self._free:
             task = self._free.pop()
