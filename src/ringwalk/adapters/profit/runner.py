@@ -37,9 +37,7 @@ class RingwalkRunner(Runner, label="ringwalk"):  # type: ignore[misc, call-arg]
         parallel: runs at a time; "all" for the usable CPUs, 0 for no limit.
         timeout: seconds a run may take.
         retries: how often a run whose process died is tried again.
-
-    and those of proFit's ``Runner``. ``sleep`` only matters beside interfaces that must be asked
-    (ZeroMQ).
+        kwargs: of proFit's ``Runner``; ``sleep`` matters beside interfaces that must be asked only.
     """
 
     def __init__(
