@@ -86,11 +86,12 @@ class Nursery:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{thread}\n")
         self._process.stdin.flush()
-        pid = int(self.readline())
+        pid = self.number()  # behind forks that the last program's template came to, without it
         assert self.readline() == "running"
         return pid
 
-    def exit_code(self) -> int:
+    def number(self) -> int:
+        """The next line that is not about a fork: a pid, or an exit code."""
         while (line := self.readline()) == "fork":
             pass
         return int(line)
@@ -155,7 +156,7 @@ def test_killed_at_a_random_instant(
             select.select([], [], [], chance.expovariate(1 / mean_s))
             kill(victim, pid, chance)
             survivors += wait_for_the_end_of(pid, within(GONE_AFTER_S))
-            assert programs.exit_code() == -signal.SIGKILL
+            assert programs.number() == -signal.SIGKILL
             left = [n for n in os.listdir("/dev/shm") if n.startswith(f"ringwalk-{pid}-")]
             for name in left:  # made, and not yet without a name: reclaimed by the next start
                 subprocess.run(
