@@ -1,11 +1,14 @@
 #define _GNU_SOURCE
 #include "process.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "status.h"
@@ -31,6 +34,20 @@ int rw_process_thread_runs(pid_t tid) {
     /* "tid (name) S ...": the name may hold anything, parentheses included. */
     const char *end = strrchr(text, ')');
     return end != NULL && strncmp(end, ") R", 3) == 0;
+}
+
+int rw_process_others_run(void) {
+    DIR *threads = opendir("/proc/self/task");
+    if (threads == NULL)
+        return 0;
+    pid_t own = (pid_t)syscall(SYS_gettid);
+    int found = 0;
+    for (struct dirent *entry; !found && (entry = readdir(threads)) != NULL;) {
+        pid_t tid = (pid_t)strtol(entry->d_name, NULL, 10);
+        found = tid > 0 && tid != own && rw_process_thread_runs(tid);
+    }
+    (void)closedir(threads);
+    return found;
 }
 
 int rw_process_harden(void) {

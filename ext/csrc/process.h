@@ -15,6 +15,10 @@ int rw_process_die_with_parent(int signum, pid_t expected_parent);
  * is gone, and where there is no /proc to tell. */
 int rw_process_thread_runs(pid_t tid);
 
+/* Whether any thread of this process but the caller runs at this moment, those of libraries
+ * included. 0 also where there is no /proc to tell. */
+int rw_process_others_run(void);
+
 /* Make this process undumpable: only a privileged one can then open its memory or descriptors, by
  * ptrace, /proc or pidfd_getfd. RW_OK; RW_OS.
  * Holds for the process for good and for its forks; exec and a change of user id decide anew.

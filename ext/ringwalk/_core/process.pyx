@@ -47,6 +47,7 @@ cdef extern from "<signal.h>" nogil:
 cdef extern from "process.h" nogil:
     int rw_process_die_with_parent(int signum, int expected_parent)
     int rw_process_thread_runs(int tid)
+    int rw_process_others_run()
     int rw_process_harden()
     bint rw_process_is_elevated()
     int rw_process_adopt_orphans()
@@ -68,24 +69,36 @@ cdef int running_thread() noexcept:
     return 0
 
 
+cdef bint alone() noexcept:
+    """Whether Python knows no other thread than this one."""
+    cdef PyThreadState *first = PyInterpreterState_ThreadHead(PyInterpreterState_Get())
+    return first == PyThreadState_Get() and PyThreadState_Next(first) == NULL
+
+
 cdef int wait_for_others() noexcept:
     """Keep the GIL until every other thread of Python waits for it, or for something else.
 
     None is in the middle of a BLAS call or an allocation then. A fork would take away OpenBLAS's
-    threads beneath such a call, which then waits for ever; its child would find locks taken.
+    threads beneath such a call, which then waits for ever; its child would find locks taken. A
+    thread may also sleep in such a call while the library's own threads compute, so these are
+    waited for as well; but a library whose threads never rest is no reason to refuse.
     Returns the thread that would not leave, or 0.
     """
     cdef int _look, thread = 0, quiet = 0
     cdef timespec pause
+    if alone():
+        return 0
     pause.tv_sec = 0
     pause.tv_nsec = LOOK_NS
     for _look in range(PATIENCE_MS):
         thread = running_thread()
-        # Twice: what the last one to leave woke up had been seen asleep before, the first time.
-        quiet = quiet + 1 if thread == 0 else 0
-        if quiet == 2:
-            return 0
-        if thread != 0:
+        if thread == 0 and not rw_process_others_run():
+            # Twice: what the last to leave woke up had been seen asleep before, the first time.
+            quiet += 1
+            if quiet == 2:
+                return 0
+        else:
+            quiet = 0
             nanosleep(&pause, NULL)
     return thread
 
