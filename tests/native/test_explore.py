@@ -150,8 +150,8 @@ MISTAKES = {
     ),
     "cancel-by-a-plain-store": Mistake(
         "board.c",
-        "cancelled += rw_cas_acq_rel(state, &word, next);",
-        "cancelled++;\n            rw_store_release(state, next);",
+        "return rw_cas_acq_rel(state, &word, next);",
+        "rw_store_release(state, next);\n    return true;",
         "board.first_fails",
         "a task was final and changed",
     ),
