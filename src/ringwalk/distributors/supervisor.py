@@ -241,7 +241,7 @@ class Supervisor:
         self.unwatch(task.pidfd)
         if task.terminated:
             # The shell often ends first; what it ran has until the deadline as well.
-            for pidfd in keeper.marked(task.mark):
+            for pidfd in keeper.marked(task.mark).values():
                 task.left.add(pidfd)
                 self.watch(pidfd, partial(self._left, task, pidfd))
         if not task.left:
