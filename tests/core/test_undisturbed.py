@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from ringwalk._core.process import Undisturbed
+from ringwalk._core.process import Undisturbed, fork
 
 
 def test_ctrl_c_waits_for_the_end_of_the_outermost_block() -> None:
@@ -53,3 +53,21 @@ def test_what_is_ignored_stays_ignored() -> None:
             os.kill(os.getpid(), signal.SIGINT)
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_fork_does_not_inherit_what_waits() -> None:
+    terminated = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: terminated.append(number))
+    try:
+        with Undisturbed():
+            os.kill(os.getpid(), signal.SIGTERM)
+            pid = fork()
+            if pid == 0:
+                signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                with Undisturbed():
+                    pass
+                os._exit(0)
+        assert terminated == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert os.waitpid(pid, 0) == (pid, 0)

@@ -58,6 +58,9 @@ cdef int PATIENCE_MS = 1000
 cdef long LOOK_NS = 1_000_000
 
 
+cdef int came = 0  # signals that came in a block of Undisturbed, as bits; main thread only
+
+
 cdef int running_thread() noexcept:
     """A thread of Python other than this one that runs although this one has the GIL; 0: none."""
     cdef PyThreadState *own = PyThreadState_Get()
@@ -110,6 +113,7 @@ def fork():
     threads, as CPython 3.12+ does by their number: it waits until none of those that Python
     knows computes. Raises WorkerInitError when one does not come to rest within a second.
     """
+    global came
     if sys is None or sys.is_finalizing():  # None: this module was cleared already
         raise RuntimeError("the interpreter is shutting down: no process can be forked now")
     cdef int pid
@@ -126,6 +130,7 @@ def fork():
         )
     pid = c_fork()
     if pid == 0:
+        came = 0  # the parent's: a block that this was forked in ends there, not here
         PyOS_AfterFork_Child()
         return 0
     # errno must be read before the hooks run Python code.
@@ -166,9 +171,6 @@ def in_main_interpreter():
 def adopt_orphans():
     """Become the parent of descendants whose own parent ends. The caller has to reap them."""
     check(rw_process_adopt_orphans())
-
-
-cdef int came = 0  # signals that came in a block of Undisturbed, as bits; main thread only
 
 
 cdef void note_signal(int number) noexcept nogil:

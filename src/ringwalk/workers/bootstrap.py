@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from threadpoolctl import ThreadpoolController
 
-from ringwalk._core.process import fork
+from ringwalk._core.process import Undisturbed, fork
 from ringwalk.workers.devices import Device, bind_device, device_for
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.worker import Worker
@@ -42,34 +42,6 @@ os.register_at_fork(after_in_child=_FORKING._at_fork_reinit)  # type: ignore[att
 
 
 @contextlib.contextmanager
-def deferred_signals() -> Iterator[None]:
-    """Let what SIGINT and SIGTERM do in Python wait until the end of the block.
-
-    Not by a signal mask: the signal would go to another thread, say of BLAS, whose mask lets it
-    through, and Python would raise here all the same. Other threads run no Python handlers.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-
-    def note(number: int, frame: object) -> None:
-        came.append(number)
-
-    try:
-        with contextlib.ExitStack() as restored:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                handler = signal.getsignal(number)
-                if callable(handler):
-                    restored.callback(signal.signal, number, handler)
-                    signal.signal(number, note)
-            yield
-    finally:
-        for late in sorted(came, reverse=True):  # SIGTERM first: a handler may not return
-            signal.raise_signal(late)
-
-
-@contextlib.contextmanager
 def forking() -> Iterator[None]:
     """Around a fork and what must be done before anything else can happen.
 
@@ -78,7 +50,7 @@ def forking() -> Iterator[None]:
     waits until the new process is on record, lest nobody know of it. The child must not leave the
     block; ``reset_signals`` makes signals its own in it.
     """
-    with deferred_signals(), _FORKING:
+    with Undisturbed(), _FORKING:
         yield
 
 

@@ -7,11 +7,11 @@ import weakref
 from collections.abc import Callable
 from typing import Literal
 
+from ringwalk._core.process import Undisturbed
 from ringwalk.config import usable_cpus
 from ringwalk.memory import WalkerBlock
 from ringwalk.memory.codec import dumps_in_band
 from ringwalk.observe.memory import peak_of
-from ringwalk.workers.bootstrap import deferred_signals
 from ringwalk.workers.crew import Crew, Death, MemoryKills
 from ringwalk.workers.job import Renewed
 from ringwalk.workers.lanes import LaneCrew
@@ -139,7 +139,7 @@ class Pool:
         In a forked child it only closes the child's descriptors: the workers are not its own.
         """
         # It takes two seconds at most, and one Ctrl-C more must not leave it half done.
-        with deferred_signals():
+        with Undisturbed():
             if self.closed:
                 return
             self.closed = True
