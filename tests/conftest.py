@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import gc
 import os
+import select
 import signal
+import time
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
@@ -65,6 +67,51 @@ def _is_another_s(name: str) -> bool:
             return False
         owner = found
     return owner.pid != os.getpid() and not owner.is_dead()
+
+
+class Session:
+    """The processes of a session (see setsid(2)), by the process id of its leader."""
+
+    def __init__(self, leader: int) -> None:
+        self.leader = leader
+
+    def pids(self) -> list[int]:
+        found = []
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            # A zombie is dead; that its new parent reaps it late is not ours.
+            if int(fields[3]) == self.leader and fields[0] != "Z":
+                found.append(int(entry.name))
+        return found
+
+    def wait_for_its_end(self, seconds: float) -> int:
+        """Wait until no process is left; how many there were. Kills what outlives the wait."""
+        deadline = time.monotonic() + seconds
+        seen: set[int] = set()
+        while pids := self.pids():
+            seen.update(pids)
+            for pid in pids:
+                try:
+                    pidfd = os.pidfd_open(pid)
+                except ProcessLookupError:
+                    continue
+                left = max(0.0, deadline - time.monotonic())
+                ended, _, _ = select.select([pidfd], [], [], left)
+                if not ended:
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                os.close(pidfd)
+                assert ended, f"processes {pids} of session {self.leader} are left"
+        return len(seen)
+
+
+@pytest.fixture(scope="session")
+def session_of() -> type[Session]:
+    return Session
 
 
 @pytest.fixture(scope="session", autouse=True)

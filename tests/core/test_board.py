@@ -21,7 +21,7 @@ def test_life_of_a_task(make_pool: MakePool) -> None:
     pool = make_pool()
     board, worker = pool.board, pool.worker(1)
     board.announce(EPOCH, 1000, 50)
-    board.arm(3, EPOCH, 256, 40)
+    board.arm_each(3, EPOCH, 256, [40])
     assert board.state(3) == (states.READY, 0, 0, EPOCH)
     assert board.ready(CAPACITY) == [3]
     board.push(EPOCH, [3])
@@ -66,7 +66,7 @@ def test_run_comes_back_when_the_record_is_too_small_or_the_map_over(make_pool: 
         states.RUNNING,
         states.READY,
     ]
-    board.arm(5, EPOCH + 1, 0, 0)
+    board.arm_each(5, EPOCH + 1, 0, [0])
     board.push(EPOCH + 1, [5])
     assert worker.run(EPOCH, answers.__getitem__) is None
     assert worker.taken == 5
@@ -148,7 +148,7 @@ def test_a_hint_of_another_map_is_stale(make_pool: MakePool) -> None:
 def test_cancel_stops_what_has_not_begun_in_this_map(make_pool: MakePool) -> None:
     pool = make_pool()
     pool.start(4)
-    pool.board.arm(3, EPOCH + 1, 0, 0)
+    pool.board.arm_each(3, EPOCH + 1, 0, [0])
     worker = pool.worker()
     assert worker.take() == 0
     assert pool.board.cancel(EPOCH, CAPACITY + 9) == 2
@@ -218,7 +218,7 @@ def test_harvest_ignores_the_last_maps_results(make_pool: MakePool) -> None:
 def test_a_task_lies_on_the_board(make_pool: MakePool, task: int) -> None:
     board = make_pool().board
     calls: list[Callable[[], object]] = [
-        lambda: board.arm(task, EPOCH, 0, 0),
+        lambda: board.arm_each(task, EPOCH, 0, [0]),
         lambda: board.arm_range(task, 2, EPOCH),
         lambda: board.arm_range(CAPACITY - 1, 2, EPOCH),
         lambda: board.snapshot(task, 2),

@@ -12,14 +12,14 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import Any
 
 import pytest
 
 Rounds = Callable[[int, int], int]
 Within = Callable[[float], float]
+End = Callable[[subprocess.Popen[str]], tuple[int, str]]
 OUT_AFTER_S = 2.0
 
 PROGRAM = """
@@ -85,53 +85,29 @@ def start(program: str, *arguments: str) -> subprocess.Popen[str]:
     return process
 
 
-def of_session(session: int) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            except (FileNotFoundError, ProcessLookupError):
-                continue
-            if int(fields[3]) == session and fields[0] != "Z":
-                found.append(int(entry.name))
-    return found
-
-
-def wait_for(pid: int, deadline: float) -> None:
-    try:
-        pidfd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return
-    try:
-        ended, _, _ = select.select([pidfd], [], [], max(0.0, deadline - time.monotonic()))
-        assert ended, f"process {pid} is left"
-    finally:
-        os.close(pidfd)
-
-
 def idle(mean_s: float, chance: random.Random) -> None:
     """Until the random instant; nothing is synchronised by it."""
     select.select([], [], [], chance.expovariate(1 / mean_s))
 
 
-def end(process: subprocess.Popen[str], within: Within) -> tuple[int, str]:
-    """Exit code and errors of a program that was told to end; nothing of it may be left."""
-    deadline = time.monotonic() + within(OUT_AFTER_S)
-    wait_for(process.pid, deadline)
-    # Python's own resource tracker and, after SIGTERM, the mapper's processes end on their own.
-    while left := of_session(process.pid):
-        for pid in left:
-            wait_for(pid, deadline)
-    _, errors = process.communicate()
-    assert [n for n in os.listdir("/dev/shm") if n.startswith(f"ringwalk-{process.pid}-")] == []
-    return process.returncode, errors
+@pytest.fixture
+def end(within: Within, session_of: Callable[[int], Any]) -> End:
+    def end(process: subprocess.Popen[str]) -> tuple[int, str]:
+        """Exit code and errors of a program that was told to end; nothing of it may be left."""
+        # Python's own resource tracker and, after SIGTERM, the mapper's processes end later.
+        session_of(process.pid).wait_for_its_end(within(OUT_AFTER_S))
+        _, errors = process.communicate()
+        ours = f"ringwalk-{process.pid}-"
+        assert [name for name in os.listdir("/dev/shm") if name.startswith(ours)] == []
+        return process.returncode, errors
+
+    return end
 
 
 @pytest.mark.slow
 @KINDS
 @pytest.mark.parametrize("presses", [1, 2])
-def test_ctrl_c(kind: str, presses: int, rounds: Rounds, within: Within) -> None:
+def test_ctrl_c(kind: str, presses: int, rounds: Rounds, end: End) -> None:
     chance = random.Random(f"{kind} {presses}")
     for _ in range(rounds(13, 125)):
         process = start(PROGRAM, kind, "default")
@@ -139,7 +115,7 @@ def test_ctrl_c(kind: str, presses: int, rounds: Rounds, within: Within) -> None
         for _ in range(presses):
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does
             idle(0.002, chance)
-        code, errors = end(process, within)
+        code, errors = end(process)
         assert code in (-signal.SIGINT, 1), errors
         assert "KeyboardInterrupt" in errors
         assert "ringwalk-template" not in errors
@@ -155,20 +131,18 @@ def test_ctrl_c(kind: str, presses: int, rounds: Rounds, within: Within) -> None
 @pytest.mark.slow
 @KINDS
 @pytest.mark.parametrize("way", ["default", "handler"])
-def test_sigterm(kind: str, way: str, rounds: Rounds, within: Within) -> None:
+def test_sigterm(kind: str, way: str, rounds: Rounds, end: End) -> None:
     chance = random.Random(f"{kind} {way}")
     for _ in range(rounds(6, 60)):
         process = start(PROGRAM, kind, way)
         idle(0.05, chance)
         process.send_signal(signal.SIGTERM)
-        assert end(process, within) == (7 if way == "handler" else -signal.SIGTERM, "")
+        assert end(process) == (7 if way == "handler" else -signal.SIGTERM, "")
 
 
 @pytest.mark.slow
 @KINDS
-def test_maps_after_ctrl_c_return_their_own_results(
-    kind: str, rounds: Rounds, within: Within
-) -> None:
+def test_maps_after_ctrl_c_return_their_own_results(kind: str, rounds: Rounds, end: End) -> None:
     chance = random.Random(kind)
     presses = rounds(50, 500)
     process = start(GOES_ON, kind, str(presses))
@@ -178,4 +152,4 @@ def test_maps_after_ctrl_c_return_their_own_results(
         idle(0.02, chance)
         os.killpg(process.pid, signal.SIGINT)
         assert process.stdout.readline() == "caught\n", process.communicate()[1]
-    assert end(process, within) == (0, "")
+    assert end(process) == (0, "")

@@ -14,10 +14,10 @@ import signal
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,38 +25,6 @@ HERE = Path(__file__).parent
 GONE_AFTER_S = 1.0
 HELD = 24 << 20  # results that each victim of churn.py holds at least
 ALLOWED = HELD // 4
-
-
-def of_session(session: int) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        # A zombie is dead; that its new parent reaps it late is not ours.
-        if int(fields[3]) == session and fields[0] != "Z":
-            found.append(int(entry.name))
-    return found
-
-
-def wait_for_the_end_of(session: int, seconds: float) -> int:
-    """Wait until no process of a session is left; how many there were."""
-    deadline = time.monotonic() + seconds
-    count = 0
-    while pids := of_session(session):
-        assert time.monotonic() < deadline, f"processes {pids} are left"
-        count += len(pids)
-        for pid in pids:
-            try:
-                pidfd = os.pidfd_open(pid)
-            except ProcessLookupError:
-                continue
-            select.select([pidfd], [], [], max(0.0, deadline - time.monotonic()))
-            os.close(pidfd)
-    return count
 
 
 def shared_bytes() -> int:
@@ -113,15 +81,15 @@ def nursery(temporary: Path) -> Iterator[Nursery]:
         opened.close()
 
 
-def kill(victim: str, session: int, chance: random.Random) -> None:
+def kill(victim: str, session: Any, chance: random.Random) -> None:
     if victim == "parent":
-        os.kill(session, signal.SIGKILL)
+        os.kill(session.leader, signal.SIGKILL)
     elif victim == "group":
-        os.killpg(session, signal.SIGKILL)
+        os.killpg(session.leader, signal.SIGKILL)
     else:  # one by one, as a killer that goes by a list does
-        pids = of_session(session)
+        pids = session.pids()
         chance.shuffle(pids)
-        for pid in {*pids, session}:
+        for pid in {*pids, session.leader}:
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -136,6 +104,7 @@ def test_killed_at_a_random_instant(
     thread: str,
     rounds: Callable[[int, int], int],
     within: Callable[[float], float],
+    session_of: Callable[[int], Any],
     tmp_path: Path,
 ) -> None:
     chance = random.Random(f"{victim} {thread}")
@@ -154,8 +123,9 @@ def test_killed_at_a_random_instant(
                 mean_s = 0.05
             # Idle until the random instant; nothing else is synchronised by it.
             select.select([], [], [], chance.expovariate(1 / mean_s))
-            kill(victim, pid, chance)
-            survivors += wait_for_the_end_of(pid, within(GONE_AFTER_S))
+            session = session_of(pid)
+            kill(victim, session, chance)
+            survivors += session.wait_for_its_end(within(GONE_AFTER_S))
             assert programs.number() == -signal.SIGKILL
             left = [n for n in os.listdir("/dev/shm") if n.startswith(f"ringwalk-{pid}-")]
             for name in left:  # made, and not yet without a name: reclaimed by the next start

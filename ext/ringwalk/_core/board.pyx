@@ -170,11 +170,6 @@ cdef class Board:
 
     # --- parent ----------------------------------------------------------------------------
 
-    def arm(self, uint32_t task, uint32_t epoch, uint64_t offset, uint64_t length):
-        """Make one task ready; its payload lies at offset in the parent's heap."""
-        self.task(task)
-        rw_board_arm(&self.c, task, epoch, offset, length)
-
     def arm_each(self, uint32_t first, uint32_t epoch, uint64_t offset, list lengths):
         """Make consecutive tasks ready whose payloads lie one after another from offset on."""
         cdef uint32_t i = first

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from typing import Any
 import pytest
 from wepy.walker import Walker, WalkerState
 from wepy.work_mapper.mapper import TaskException
+
+SessionOf = Callable[[int], Any]
 
 PROMPTLY_S = 2.0
 """Within this an error must have come."""
@@ -143,37 +144,6 @@ else:
 """
 
 
-def of_session(session: int) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if not entry.name.isdigit():
-            continue
-        try:
-            fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(fields[3]) == session and fields[0] != "Z":
-            found.append(int(entry.name))
-    return found
-
-
-def all_gone(session: int, within: float) -> bool:
-    """Wait until no process of a session is left."""
-    deadline = time.monotonic() + within
-    while pids := of_session(session):
-        for pid in pids:
-            try:
-                pidfd = os.pidfd_open(pid)
-            except ProcessLookupError:
-                continue
-            ended, _, _ = select.select([pidfd], [], [], max(0.0, deadline - time.monotonic()))
-            os.close(pidfd)
-            if not ended:
-                os.killpg(session, signal.SIGKILL)
-                return False
-    return True
-
-
 def run_until_segments_hang(kind: str, way: str = "") -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, kind, way],
@@ -189,32 +159,34 @@ def run_until_segments_hang(kind: str, way: str = "") -> subprocess.Popen[bytes]
 @pytest.mark.parametrize("kind", ["WorkerMapper", "TaskMapper"])
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 @pytest.mark.parametrize("whom", ["parent", "group"])
-def test_the_parent_is_killed(kind: str, number: signal.Signals, whom: str) -> None:
+def test_the_parent_is_killed(
+    kind: str, number: signal.Signals, whom: str, session_of: SessionOf
+) -> None:
     process = run_until_segments_hang(kind)
     (os.kill if whom == "parent" else os.killpg)(process.pid, number)
     process.communicate()
     assert process.returncode == -number
-    assert all_gone(process.pid, PROMPTLY_S)
+    session_of(process.pid).wait_for_its_end(PROMPTLY_S)
 
 
 @pytest.mark.parametrize("kind", ["WorkerMapper", "TaskMapper"])
 @pytest.mark.parametrize("whom", ["parent", "group"])
-def test_ctrl_c(kind: str, whom: str) -> None:
+def test_ctrl_c(kind: str, whom: str, session_of: SessionOf) -> None:
     process = run_until_segments_hang(kind)
     (os.kill if whom == "parent" else os.killpg)(process.pid, signal.SIGINT)
     _, errors = process.communicate()
     assert errors.rstrip().endswith(b"KeyboardInterrupt")
     assert errors.count(b"Traceback") == 1  # the parent's own, none from workers
-    assert all_gone(process.pid, PROMPTLY_S)
+    session_of(process.pid).wait_for_its_end(PROMPTLY_S)
 
 
 @pytest.mark.parametrize("kind", ["WorkerMapper", "TaskMapper"])
-def test_exit_without_cleanup(kind: str) -> None:
+def test_exit_without_cleanup(kind: str, session_of: SessionOf) -> None:
     process = run_until_segments_hang(kind, "no cleanup")
     _, errors = process.communicate()
     assert process.returncode == 0
     assert b"Traceback" not in errors
-    assert all_gone(process.pid, PROMPTLY_S)
+    session_of(process.pid).wait_for_its_end(PROMPTLY_S)
 
 
 def test_a_state_that_cannot_be_unpickled_in_the_parent(
