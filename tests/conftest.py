@@ -123,6 +123,7 @@ def _standard_library_processes() -> None:
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     gc.collect()
+    gc.freeze()  # or the collection after the test goes through all of every library again
     before = children(), _descriptors(), shared_memory()
     yield
     forkserver._forkserver._stop()  # type: ignore[attr-defined]  # where a test asked for one
