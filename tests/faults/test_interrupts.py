@@ -90,6 +90,16 @@ def idle(mean_s: float, chance: random.Random) -> None:
     select.select([], [], [], chance.expovariate(1 / mean_s))
 
 
+def tracebacks(errors: str) -> int:
+    """How many exceptions were reported, with that which one came in the handling of if any.
+
+    pathlib, for one, asks for an attribute that is not there yet and catches the error: a Ctrl-C in
+    there is reported together with it.
+    """
+    chained = errors.count("During handling of the above exception, another exception occurred")
+    return errors.count("Traceback (most recent call last)") - chained
+
+
 @pytest.fixture
 def end(within: Within, session_of: Callable[[int], Any]) -> End:
     def end(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -121,11 +131,11 @@ def test_ctrl_c(kind: str, presses: int, rounds: Rounds, end: End) -> None:
         assert "ringwalk-template" not in errors
         if presses == 1:
             assert errors.rstrip().endswith("KeyboardInterrupt"), errors
-            assert errors.count("Traceback (most recent call last)") == 1, errors
+            assert tracebacks(errors) == 1, errors
         else:
             # The second may meet the handling of the first, or Python's own exit, which writes
             # what it ignores, or that it lost its stderr.
-            assert errors.count("Traceback (most recent call last)") <= presses, errors
+            assert tracebacks(errors) <= presses, errors
 
 
 @pytest.mark.slow
