@@ -15,6 +15,9 @@
 /* Data is committed in steps: small enough to waste little, large enough to be rare. */
 #define COMMIT_STEP (256ULL << 10)
 #define COMMIT_BLOCKS 1024U
+/* Steps of class that a block may be larger than asked for: four make it twice the size. Sizes that
+ * change from map to map would else each keep the most that was ever in use at once of them. */
+#define MOST_STEPS 4
 /* From here a look through all descriptors costs less than fresh pages would. */
 #define ALWAYS_SWEEP_FROM (64ULL << 10)
 
@@ -199,22 +202,31 @@ static uint32_t list_pop(struct rw_heap *heap, uint32_t class) {
     }
 }
 
+/* The same of the class or of one little larger. */
+static uint32_t list_pop_fitting(struct rw_heap *heap, uint32_t class) {
+    uint32_t block = NONE;
+    for (uint32_t steps = 0; block == NONE && steps <= MOST_STEPS; steps++)
+        if (class + steps < RW_HEAP_CLASSES)
+            block = list_pop(heap, class + steps);
+    return block;
+}
+
 int rw_heap_alloc(struct rw_heap *heap, uint64_t length, uint32_t holder, uint32_t *block) {
     if (length > heap->data_size)
         return RW_NO_MEMORY;
     uint32_t class = class_of(length);
     uint64_t size = class_size(class);
     class = class_of(size);
-    *block = list_pop(heap, class);
+    *block = list_pop_fitting(heap, class);
     bool swept = *block == NONE && (size >= ALWAYS_SWEEP_FROM || heap->lists->credit == 0);
     if (swept) {
         sweep(heap);
-        *block = list_pop(heap, class);
+        *block = list_pop_fitting(heap, class);
     }
     int status = *block == NONE ? make_block(heap, size, block) : RW_OK;
     if (status != RW_OK && !swept) { /* rather look everywhere than fail */
         sweep(heap);
-        *block = list_pop(heap, class);
+        *block = list_pop_fitting(heap, class);
         status = *block == NONE ? status : RW_OK;
     }
     if (status != RW_OK)

@@ -4,8 +4,9 @@
  * each holder has one bit in the descriptor, set and cleared by plain atomic operations, so
  * there is no lock and no list that a killed process could leave broken. When a process has
  * died, its bit is cleared in every block (rw_heap_forget) and everything it alone held is free
- * again. A block never moves and never changes size; freed blocks serve again requests of the
- * same size class. Memory is promised by the kernel (arena) before a block is published.
+ * again. A block never moves and never changes size; freed blocks serve again requests of their
+ * size class, and of those down to half of it. Memory is promised by the kernel (arena) before a
+ * block is published.
  *
  * The writer's free lists are private memory, rebuilt from the descriptors: at bind, and when a
  * class runs dry (holders elsewhere only clear a bit, they tell nobody).
