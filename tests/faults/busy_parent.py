@@ -74,6 +74,7 @@ def main() -> None:
         threading.Thread(target=keep_busy, args=(turn,), daemon=True).start()
     right = 0
     for cycle in range(int(sys.argv[4])):
+        faulthandler.dump_traceback_later(100, exit=True)  # of this round; many take long
         try:
             with KIND(segment, num_workers=2, max_retries=0, on_error="finish") as mapper:
                 try:
@@ -96,5 +97,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    faulthandler.dump_traceback_later(100, exit=True)
     main()
