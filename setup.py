@@ -30,6 +30,7 @@ SOURCES = {
     "process": ["process"],
     "spawn": ["spawn"],
     "rows": [],
+    "chain": [],
     "encoder": [],
     "decoder": [],
     "window": [],

@@ -9,6 +9,7 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from ringwalk._core.arena cimport Arena
+from ringwalk._core.chain cimport Chain
 from ringwalk._core.ring cimport Ring, rw_ring, rw_ring_check, rw_ring_push
 from ringwalk._core.status cimport RW_CORRUPT, RW_EMPTY, RW_INTERRUPTED, RW_OK, check
 
@@ -455,11 +456,12 @@ cdef class Board:
         closes; a task of another epoch, which was not called; or one whose result, which is
         returned, needs a payload. What ``call`` raises comes through, with ``taken`` set as well.
         """
+        cdef Chain chain = call if type(call) is Chain else None
         while True:
             task = self.take(spin_ns)
             if task < 0 or self.epoch_of(task) != epoch:
                 return None
-            result = call(task)
+            result = call(task) if chain is None else chain.run(task)
             if not self.commit_inline(task, result):
                 return result
 

@@ -1,9 +1,17 @@
-from collections.abc import Callable
 from typing import Any, Generic, TypeVar, final
 
 import numpy.typing as npt
+from typing_extensions import disjoint_base
 
-_Row = TypeVar("_Row")
+_Row = TypeVar("_Row", bound=RowBase)
+
+@disjoint_base
+class RowBase:
+    def __init__(self, columns: Any, index: int) -> None: ...
+    @property
+    def _columns(self) -> Any: ...
+    @property
+    def _index(self) -> int: ...
 
 @final
 class RowMover(Generic[_Row]):
@@ -12,7 +20,7 @@ class RowMover(Generic[_Row]):
         front: npt.NDArray[Any],
         back: npt.NDArray[Any],
         stride: int,
-        make: Callable[[Any, int], _Row],
+        kind: type[_Row],
         columns: Any,
     ) -> RowMover[_Row]: ...
-    def __call__(self, index: int) -> _Row: ...
+    def begin(self, index: int) -> _Row: ...

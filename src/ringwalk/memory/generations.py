@@ -63,7 +63,7 @@ class Generations:
             self._header.record.itemsize,
             self._row,
             self._columns[1 - front],
-        )
+        ).begin
 
     def begun(self, index: int) -> Row:
         """A walker's back row as the segment left it, before the swap makes it the front."""

@@ -2,7 +2,7 @@
 
 A row holds no state of its own: it is an index into the block's columns, so reading a field gives
 the shared memory itself and assigning one writes there. Rows are made for every segment of every
-map, so making one costs two slot stores; a field's view is made when it is asked for.
+map, by ``RowMover`` in C; a field's view is made when it is asked for.
 
 A row belongs to the generation from which it was taken. It stays valid, on that generation, after a
 swap and after the block was closed.
@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, SupportsIndex, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ringwalk._core.rows import RowBase
+
 Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
 
 
-class Row:
+class Row(RowBase):
     """One walker: ``row.positions`` is a writable view, ``row.weight = 0.5`` writes through.
 
     A field with a shape reads as an array view. A field without one reads as a numpy scalar, or as
@@ -30,11 +32,10 @@ class Row:
     Threads and processes may use different rows at the same time; nothing is locked.
     """
 
-    __slots__ = ("_columns", "_index")
+    __slots__ = ()
 
-    def __init__(self, columns: Columns, index: int) -> None:
-        self._columns = columns
-        self._index = index
+    if TYPE_CHECKING:
+        _columns: Columns  # of any type there
 
     @property
     def index(self) -> int:
