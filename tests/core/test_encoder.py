@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from ringwalk._core.decoder import NOT_PLAIN, Decoder
-from ringwalk._core.encoder import Encoder
+from ringwalk._core.encoder import Encoder, are_light
 
 LARGE = 8192
 HEAD = bytes(8)
@@ -268,3 +268,20 @@ def test_a_class_that_was_defined_anew_is_looked_up_again(monkeypatch: pytest.Mo
     decoder.begin()
     assert encoder.dumps(old, HEAD, []) is None
     assert type(decoder.whole(first)) is new
+
+
+@pytest.mark.parametrize(
+    ("values", "light"),
+    [
+        ([None, True, False, 1, 2**80, 0.5, 1j, "", "x" * 8], True),
+        ((), True),
+        (["x" * 9], False),
+        ([b""], False),
+        ([1, [2]], False),
+        ([np.float64(1.0)], False),
+        ([enum.IntEnum("Number", "ONE").ONE], False),
+    ],
+)
+def test_what_is_light(values: Any, light: bool) -> None:
+    assert are_light(values, 8) is light
+    assert are_light(iter(values), 8) is light

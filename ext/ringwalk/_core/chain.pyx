@@ -2,6 +2,9 @@
 
 cimport cython
 
+cdef extern from "Python.h":
+    object PyObject_CallOneArg(object call, object argument)
+
 
 @cython.final
 cdef class Chain:
@@ -15,4 +18,4 @@ cdef class Chain:
         return self.run(task)
 
     cdef object run(self, task):
-        return self.func(self.element(task))
+        return PyObject_CallOneArg(self.func, PyObject_CallOneArg(self.element, task))

@@ -43,6 +43,7 @@ cdef extern from "Python.h":
     double PyComplex_RealAsDouble(object)
     double PyComplex_ImagAsDouble(object)
     bint PyUnicode_CheckExact(object)
+    Py_ssize_t PyUnicode_GET_LENGTH(object)
     bint PyBytes_CheckExact(object)
     bint PyTuple_CheckExact(object)
     bint PyList_CheckExact(object)
@@ -91,6 +92,18 @@ def is_current(cls):
     for name in cls.__qualname__.split("."):
         found = getattr(found, name, None)
     return found is cls
+
+
+def are_light(values, Py_ssize_t longest):
+    """Whether all are None, bool, int, float, complex, or str of at most ``longest`` characters."""
+    for value in values:
+        if PyUnicode_CheckExact(value):
+            if PyUnicode_GET_LENGTH(value) > longest:
+                return False
+        elif not (PyLong_CheckExact(value) or PyFloat_CheckExact(value) or value is None
+                  or value is True or value is False or PyComplex_CheckExact(value)):
+            return False
+    return True
 
 
 def _is_data_descriptor(cls, name):

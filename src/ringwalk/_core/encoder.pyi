@@ -1,9 +1,10 @@
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from typing import Any, final
 
 import numpy.typing as npt
 
 def is_current(cls: type) -> bool: ...
+def are_light(values: Iterable[object], longest: int) -> bool: ...
 
 @final
 class Encoder:

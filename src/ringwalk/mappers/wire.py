@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from ringwalk._core.encoder import are_light
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.memory.codec import Codec, Encoded
 from ringwalk.workers.job import Carried, Column, Indexed, Job, RemoteRows, Rows
 from ringwalk.workers.pool import Pool
 
-_LIGHT = frozenset((bool, int, float, complex, str, type(None)))
 # Longer strings are better sent to the one worker that needs them.
 _LIGHT_STRING = 64
 # Payloads of so many tasks, or so many bytes, share a block and are pushed together: workers
@@ -41,10 +41,7 @@ def is_light(values: Any) -> bool:
         return not values.dtype.hasobject
     if isinstance(values, range):
         return True
-    return all(
-        type(value) in _LIGHT and (type(value) is not str or len(value) <= _LIGHT_STRING)
-        for value in values
-    )
+    return are_light(values, _LIGHT_STRING)
 
 
 class Wire:
