@@ -10,9 +10,11 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from email import message_from_bytes
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[2]
 USE = """
@@ -70,6 +72,39 @@ def test_the_sdist_is_what_is_kept_in_git(sdist: Path) -> None:
     left_out = {".gitignore", ".ci/packages", ".ci/run"}
     assert set(done.stdout.split()) - left_out <= names
     assert not [name for name in names if name.endswith((".so", ".pyc"))]
+
+
+def asked_by(wheel: Path, extra: str) -> list[Requirement]:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
+        lines = message_from_bytes(archive.read(name)).get_all("Requires-Dist", [])
+    return [
+        asked
+        for asked in map(Requirement, lines)
+        if asked.marker is not None and asked.marker.evaluate({"extra": extra})
+    ]
+
+
+@pytest.mark.parametrize("host", ["wepy", "westpa", "profit", "jobmon"])
+def test_an_extra_admits_what_is_tested(wheel: Path, host: str) -> None:
+    lines = (ROOT / "tests/adapters" / host / "requirements.txt").read_text().splitlines()
+    pins = dict(line.split("==") for line in lines if not line.startswith(("#", "-")))
+    asked = asked_by(wheel, host)
+    assert asked
+    for requirement in asked:
+        assert requirement.specifier.contains(pins[requirement.name]), requirement
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="proFit's numpy is for Python 3.11")
+def test_profits_extra_is_resolved_without_a_search(wheel: Path) -> None:
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed"]
+    done = subprocess.run(
+        [*command, f"{wheel}[profit]"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " profit-0.6 " in done.stdout
+    assert "pip is looking at multiple versions" not in done.stdout + done.stderr
 
 
 @pytest.mark.slow

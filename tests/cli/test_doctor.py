@@ -57,6 +57,8 @@ def test_it_looks_at_everything_and_forks() -> None:
     wanted = {"kernel", "CPUs", "shared memory", "memory", "open files", "CUDA", "MPI", "dask"}
     assert wanted <= subjects
     assert {f"{host} adapter" for host in ("wepy", "westpa", "profit", "jobmon")} <= subjects
+    (profit,) = findings(done, "profit adapter")  # its extra has bounds for other packages, too
+    assert profit["found"].startswith("profit")
     assert findings(done, "CPUs")[0]["found"].startswith(f"{usable_cpus()} usable")
     assert [finding["state"] for finding in findings(done, "fork safety")] == ["ok", "ok"]
     for finding in findings(done):

@@ -1,7 +1,8 @@
 """The packages that adapters serve: which are here, and whether their versions are supported.
 
-Supported is what our own extras ask for (``ringwalk[wepy]`` and so on), read from the metadata that
-was installed with us; nothing is imported.
+Supported is what our own extras ask of them (``ringwalk[wepy]`` and so on), read from the metadata
+that was installed with us; nothing is imported. What else an extra names only helps pip to find its
+way.
 """
 
 from __future__ import annotations
@@ -13,16 +14,26 @@ from packaging.requirements import Requirement
 
 from ringwalk.cli.doctor.finding import Finding
 
-EXTRAS = ("wepy", "westpa", "profit", "jobmon", "openmm", "mpi", "dask")
+HOSTS = {
+    "wepy": ("wepy",),
+    "westpa": ("westpa",),
+    "profit": ("profit",),
+    "jobmon": ("jobmon-core", "jobmon-client"),
+    "openmm": ("openmm",),
+    "mpi": ("mpi4py",),
+    "dask": ("distributed",),
+}
+"""Extra -> the packages that it is there for."""
 
 
 def check_packages() -> Iterator[Finding]:
-    """Look at every package that an extra of ours names."""
+    """Look at every package that an adapter, or a part of ours, works with."""
     requirements = [Requirement(text) for text in metadata.requires("ringwalk") or ()]
-    for extra in EXTRAS:
+    for extra, names in HOSTS.items():
         for requirement in requirements:
             marker = requirement.marker
-            if marker is not None and marker.evaluate({"extra": extra}):
+            wanted = marker is not None and marker.evaluate({"extra": extra})
+            if wanted and requirement.name in names:
                 yield _package(extra, requirement)
 
 
