@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -178,6 +179,19 @@ def test_a_long_timeline_is_a_small_file(fake: Fake) -> None:
     assert len(page(fake(bars, workers=2, end=0.5))) < 200_000
 
 
+@pytest.mark.parametrize(
+    ("seconds", "labels"),
+    [
+        (0.868, ["0 s", "200 ms", "400 ms", "600 ms", "800 ms"]),
+        (2.0, ["0 s", "500 ms", "1 s", "1.5 s"]),  # one at the end would be cut
+        (0.0, ["0 s"]),
+    ],
+)
+def test_times_are_round(fake: Fake, seconds: float, labels: list[str]) -> None:
+    text = page(fake([(0, 0, 0.0, seconds, "done")], workers=1, end=seconds))
+    assert re.findall('class="time"[^>]*>([^<]*)<', text) == labels
+
+
 def test_names_are_escaped(fake: Fake) -> None:
     timeline = fake([(0, 0, 0.0, 1.0, "done")], workers=1, end=1.0, devices=("<b>",))
     assert "<b>" not in page(timeline)
@@ -195,6 +209,11 @@ def test_a_browser_lays_it_out(tmp_path: Path) -> None:
         "--headless",
         "--no-sandbox",
         "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+        "--disable-component-update",
+        "--disable-sync",
         f"--user-data-dir={tmp_path / 'profile'}",
         "--window-size=1040,1400",
         f"--screenshot={tmp_path / 'shot.png'}",

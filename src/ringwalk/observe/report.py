@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ _ROW = 18
 _NARROW = 2.0
 _GAP = 0.5
 _LABELS = 40
-_TICKS = 4
+_TICKS = 7
 
 _PAGE = """<!DOCTYPE html>
 <html lang="en">
@@ -39,10 +40,12 @@ td.n {{ text-align: right; font-variant-numeric: tabular-nums }}
 .bar {{ background: #e6e6e6; width: 20em; height: .8em }}
 .bar div {{ background: #4477aa; height: 100% }}
 .split {{ display: flex; height: 1.6em; width: 100%; border-radius: 3px; overflow: hidden }}
-.key {{ display: inline-block; width: .8em; height: .8em; margin: 0 .3em 0 1.2em }}
+.keys span {{ margin-right: 1.5em; white-space: nowrap }}
+.keys i {{ display: inline-block; width: .8em; height: .8em; margin-right: .4em }}
 .busy, .done {{ background: #4477aa; fill: #4477aa }} .tail {{ background: #ccbb44 }}
-.overhead {{ background: #ee6677 }} .failed {{ fill: #ee6677 }} .died {{ fill: #aa3377 }}
+.overhead {{ background: #66ccee }} .failed {{ fill: #ee6677 }} .died {{ fill: #aa3377 }}
 svg {{ width: 100%; height: auto }} svg text {{ font: 11px sans-serif }}
+svg .time {{ text-anchor: middle }} svg line {{ stroke: #999 }}
 svg .map {{ fill: #eee }} rect.done, rect.failed, rect.died {{ stroke: #fff; stroke-width: .3 }}
 .advice li {{ margin-bottom: .6em }}
 </style>
@@ -105,10 +108,10 @@ def _split(summary: Summary) -> str:
         for kind, seconds, _ in parts
     )
     keys = "".join(
-        f'<span class="key {kind}"></span>{text}: {summary.share(seconds):.1%}'
+        f'<span><i class="{kind}"></i>{text}: {summary.share(seconds):.1%}</span> '
         for kind, seconds, text in parts
     )
-    return f'<div class="split">{bars}</div><p>{keys}</p>'
+    return f'<div class="split">{bars}</div><p class="keys">{keys}</p>'
 
 
 def _chart(timeline: Timeline) -> str:
@@ -131,16 +134,26 @@ def _chart(timeline: Timeline) -> str:
                 f'width="{max(right - left, _GAP):.2f}" height="{_ROW - 4}"/>'
                 for left, right in bars
             ]
-    for tick in range(_TICKS):
-        x, at = _WIDTH - _LABELS, tick / _TICKS
-        label = time_text(at * timeline.seconds)
-        shapes.append(f'<text x="{_LABELS + at * x:.1f}" y="{rows + 14}">{label}</text>')
+    for at in _ticks(timeline.seconds):
+        x = f"{_LABELS + at * scale:.1f}"
+        shapes.append(f'<line x1="{x}" x2="{x}" y1="{rows}" y2="{rows + 4}"/>')
+        shapes.append(f'<text class="time" x="{x}" y="{rows + 15}">{time_text(at)}</text>')
     return (
         f'<svg viewBox="0 0 {_WIDTH} {rows + 20}" role="img" aria-label="One row a worker, from 0 '
         f'to {time_text(timeline.seconds)}">{"".join(shapes)}</svg>'
         "<p>One row a worker, one bar a segment (red: it raised, purple: its process died). Grey "
         "is a map in which the worker had nothing to run; white is no map.</p>"
     )
+
+
+def _ticks(seconds: float) -> list[float]:
+    """Round times from 0 on; none so near to the end that its label would be cut."""
+    if not seconds:
+        return [0.0]
+    least = seconds / _TICKS
+    power = 10.0 ** math.floor(math.log10(least))
+    step = next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least)
+    return [float(at) for at in np.arange(0.0, 0.97 * seconds, step)]
 
 
 def _melted(began: Floats, ended: Floats) -> tuple[list[float], list[float]]:
@@ -190,7 +203,9 @@ def _figures(timeline: Timeline, summary: Summary) -> str:
         "Data from workers": size_text(summary.bytes_out),
         "Copies of a walker's data": str(summary.copies),
         "Most memory, this process": size_text(memory.parent),
-        "Most memory, largest process that ended": size_text(memory.ended),
+        "Most memory, largest process that ended": size_text(memory.ended)
+        if memory.ended
+        else "none seen",
         "Shared memory for payloads": size_text(memory.shared),
     }
     return "".join(
