@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
-
-import numpy as np
 
 from ringwalk.errors import MapError
 from ringwalk.mappers.arguments import Arguments
@@ -15,6 +11,7 @@ from ringwalk.mappers.base import Mapper, raise_first
 from ringwalk.mappers.local import Attempt, local_job, make_local_worker
 from ringwalk.workers.job import NoSources, Returned, make_call, make_marker
 from ringwalk.workers.setup import Setup
+from ringwalk.workers.streams import kept_globals
 
 
 class SerialMapper(Mapper):
@@ -40,7 +37,7 @@ class SerialMapper(Mapper):
         history = self._recorded()
         history.workers = 1
         for walker in range(arguments.count):
-            with _caller_streams(setup):
+            with kept_globals(setup.seed):
                 attempt = Attempt(call, mark, walker, 0, history.began_ns)
             history.ran.append(attempt.ran)
             if attempt.error is not None:
@@ -55,17 +52,3 @@ class SerialMapper(Mapper):
             if each and attempt.error is None:
                 yield walker
         raise_first(errors, done)
-
-
-@contextmanager
-def _caller_streams(setup: Setup) -> Iterator[None]:
-    """Give the caller's own random state back after a segment was given its stream."""
-    if setup.seed is None:
-        yield
-        return
-    numpy_state, python_state = np.random.get_state(), random.getstate()
-    try:
-        yield
-    finally:
-        np.random.set_state(numpy_state)
-        random.setstate(python_state)

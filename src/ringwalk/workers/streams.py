@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -32,6 +34,23 @@ def seed_globals(sequence: np.random.SeedSequence) -> None:
     words = sequence.generate_state(16)
     numpy.random.seed(words[:8])
     random.seed(int.from_bytes(words[8:].tobytes(), "little"))
+
+
+@contextmanager
+def kept_globals(seed: int | None) -> Iterator[None]:
+    """Give the caller's own random state back after segments in it were given their streams.
+
+    Without a seed they are given none.
+    """
+    if seed is None:
+        yield
+        return
+    numpy_state, python_state = np.random.get_state(), random.getstate()
+    try:
+        yield
+    finally:
+        np.random.set_state(numpy_state)
+        random.setstate(python_state)
 
 
 def part_from_parent() -> None:

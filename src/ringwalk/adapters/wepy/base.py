@@ -11,7 +11,7 @@ from typing import Any
 from wepy.work_mapper.mapper import ABCWorkerMapper
 
 import ringwalk
-from ringwalk import ClosedError
+from ringwalk import ClosedError, Timeline
 from ringwalk.adapters.wepy.options import Options
 from ringwalk.workers.launch import StartMethod
 
@@ -36,6 +36,7 @@ class HostedMapper(ABCWorkerMapper):  # type: ignore[misc]  # wepy has no types
         self._options = options
         self._cycle = 0  # goes on from run to run: each has random streams of its own
         self._engine: ringwalk.Mapper | None = None
+        self._timeline: Timeline | None = None  # of the last map before cleanup
 
     def init(
         self,
@@ -63,6 +64,7 @@ class HostedMapper(ABCWorkerMapper):  # type: ignore[misc]  # wepy has no types
             self._cycle = self._engine.cycle
             engine, self._engine = self._engine, None
             engine.cleanup()
+            self._timeline = engine.timeline
 
     def force_shutdown(self, **kwargs: Any) -> None:
         """End the workers, as ``cleanup`` does."""
@@ -75,6 +77,11 @@ class HostedMapper(ABCWorkerMapper):  # type: ignore[misc]  # wepy has no types
             return self._engine.worker_segment_times
         times: dict[int, list[float]] | None = self._worker_segment_times
         return times
+
+    @property
+    def timeline(self) -> Timeline | None:
+        """What ran where and when in the last map, also after ``cleanup``; None before ``init``."""
+        return self._timeline if self._engine is None else self._engine.timeline
 
     def map(self, *args: Iterable[Any], **kwargs: Iterable[Any]) -> list[Any]:
         """Run the segment for every walker; results in input order.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
 from ringwalk.memory.codec import Inputs
+from ringwalk.observe.progress import Progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +21,17 @@ class Options:
         timeout: seconds a segment may run.
         inputs: "copy" gives segments private copies of the walkers' arrays; "readonly" saves that
             copy with arrays that refuse writing.
+        progress: True draws a bar of each cycle's walkers on stderr, where that is a terminal; a
+            function is called with (finished, all).
+        monitor: let ``ringwalk top`` of the same user show what the workers do.
     """
 
     seed: SupportsIndex | None = None
     max_retries: int = 1
     timeout: float | None = None
     inputs: Inputs = "copy"
+    progress: Progress | bool | None = None
+    monitor: bool = False
 
     def engine(self) -> dict[str, Any]:
         """As keyword arguments of Ringwalk's mappers."""
@@ -34,4 +40,6 @@ class Options:
             "max_retries": self.max_retries,
             "timeout": self.timeout,
             "inputs": self.inputs,
+            "progress": self.progress,
+            "monitor": self.monitor,
         }

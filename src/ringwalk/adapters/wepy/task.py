@@ -15,6 +15,7 @@ from ringwalk.adapters.wepy.failure import as_wepy
 from ringwalk.adapters.wepy.hosted import WALKER_NUMBER, HostedTask
 from ringwalk.adapters.wepy.options import Options
 from ringwalk.memory.codec import Inputs
+from ringwalk.observe.progress import Progress
 from ringwalk.workers.launch import StartMethod
 
 logger = logging.getLogger(__name__)
@@ -39,9 +40,11 @@ class TaskMapper(HostedMapper):
         max_retries: int = 1,
         timeout: float | None = None,
         inputs: Inputs = "copy",
+        progress: Progress | bool | None = None,
+        monitor: bool = False,
         **attributes: Any,
     ) -> None:
-        options = Options(seed, max_retries, timeout, inputs)
+        options = Options(seed, max_retries, timeout, inputs, progress, monitor)
         super().__init__(num_workers, segment_func, options, **attributes)
         if walker_task_type is None:
             warn("walker_task_type not given using the default base class", stacklevel=2)

@@ -15,6 +15,7 @@ from ringwalk.adapters.wepy.failure import as_wepy
 from ringwalk.adapters.wepy.hosted import HostedWorker
 from ringwalk.adapters.wepy.options import Options
 from ringwalk.memory.codec import Inputs
+from ringwalk.observe.progress import Progress
 from ringwalk.workers.launch import StartMethod
 
 logger = logging.getLogger(__name__)
@@ -44,10 +45,12 @@ class WorkerMapper(HostedMapper):
         max_retries: int = 1,
         timeout: float | None = None,
         inputs: Inputs = "copy",
+        progress: Progress | bool | None = None,
+        monitor: bool = False,
         keep_contexts: bool = True,
         **attributes: Any,
     ) -> None:
-        options = Options(seed, max_retries, timeout, inputs)
+        options = Options(seed, max_retries, timeout, inputs, progress, monitor)
         super().__init__(num_workers, segment_func, options, **attributes)
         self._worker_attributes = {} if worker_attributes is None else worker_attributes
         self._keep_contexts = keep_contexts
