@@ -255,6 +255,33 @@ def test_registered_names_and_flags(monkeypatch: pytest.MonkeyPatch) -> None:
         environment.make_work_manager()
 
 
+def test_progress_is_told(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from westpa.work_managers.environment import WMEnvironment
+
+    calls: list[tuple[int, int]] = []
+    with RingwalkWorkManager(2, progress=lambda *told: calls.append(told)) as manager:
+        for future in manager.submit_many([(os.getpid, (), None)] * 5):
+            future.get_result()
+    assert sorted(calls)[-1] == (5, 5)
+    register()
+    environment = WMEnvironment()
+    parser = argparse.ArgumentParser()
+    environment.add_wm_args(parser)
+    flags = ["--work-manager=ringwalk", "--n-workers=2", "--ringwalk-progress"]
+    environment.process_wm_args(parser.parse_args(flags))
+    manager = environment.make_work_manager()
+    assert manager._progress._reporter._asked == (True, "tasks")
+    with manager:
+        manager.submit(os.getpid).get_result()
+    assert capfd.readouterr() == ("", "")  # no bar where nobody watches
+    environment.process_wm_args(parser.parse_args(flags[:2]))
+    monkeypatch.setenv("WM_RINGWALK_PROGRESS", "yes")
+    with pytest.raises(ValueError, match="progress is 'yes'; give 0 or 1"):
+        environment.make_work_manager()
+
+
 def test_sigint_is_taken_up_by_its_handler() -> None:
     before = signal.getsignal(signal.SIGINT)
     manager = RingwalkWorkManager(2, shutdown_timeout=0.1)

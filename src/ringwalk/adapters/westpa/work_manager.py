@@ -21,6 +21,7 @@ import numpy as np
 from ringwalk.adapters.westpa.tasks import ClearedWorker, WestpaTask
 from ringwalk.errors import ConfigError
 from ringwalk.futures.work_manager import ProcessWorkManager
+from ringwalk.observe.progress import Progress
 
 if TYPE_CHECKING:
     from ringwalk.futures.work_manager import WMEnvironment, WMFuture
@@ -39,6 +40,8 @@ class RingwalkWorkManager(ProcessWorkManager):
             number of workers. None draws one, and logs it.
         devices: GPUs, one to a worker in turn: a list, "auto", or None to bind nothing. A task
             sees its own in ``CUDA_VISIBLE_DEVICES``, its worker's number in ``WM_PROCESS_INDEX``.
+        progress: True draws a bar of the tasks on stderr, where that is a terminal; a function is
+            called with (finished, submitted).
     """
 
     worker_type = ClearedWorker
@@ -51,28 +54,39 @@ class RingwalkWorkManager(ProcessWorkManager):
         max_retries: int = 1,
         devices: Sequence[int | str] | Literal["auto"] | None = None,
         seed: int | None = None,
+        progress: Progress | bool | None = None,
     ) -> None:
-        super().__init__(n_workers, shutdown_timeout, max_retries=max_retries, devices=devices)
+        super().__init__(
+            n_workers,
+            shutdown_timeout,
+            max_retries=max_retries,
+            devices=devices,
+            progress=progress,
+        )
         self._given_seed = seed
         self.seed = seed
         self._clearings = 0
 
     @classmethod
     def from_environ(cls, wmenv: WMEnvironment | None = None) -> Self:
-        """As flags and variables say: ``WM_N_WORKERS``, ``WM_RINGWALK_SEED``, ``.._DEVICES``."""
+        """As flags and variables say.
+
+        ``WM_N_WORKERS``, ``WM_RINGWALK_SEED``, ``WM_RINGWALK_DEVICES``, ``WM_RINGWALK_PROGRESS``.
+        """
         wmenv = wmenv or _westpa_environment()
         seed = wmenv.get_val("ringwalk_seed")
         return cls(
             wmenv.get_val("n_workers", os.cpu_count() or 1, int),
             devices=_devices(wmenv.get_val("ringwalk_devices")),
             seed=None if seed is None else _seed(seed),
+            progress=_switch(wmenv.get_val("ringwalk_progress", "0")),
         )
 
     @classmethod
     def add_wm_args(
         cls, parser: argparse.ArgumentParser, wmenv: WMEnvironment | None = None
     ) -> None:
-        """Add ``--ringwalk-seed`` and ``--ringwalk-devices``; a second call adds nothing."""
+        """Add ``--ringwalk-seed`` and its like; a second call adds nothing."""
         wmenv = wmenv or _westpa_environment()
         flag = wmenv.arg_flag("ringwalk_seed")
         if flag in parser._option_string_actions:  # registered under a second name
@@ -89,6 +103,13 @@ class RingwalkWorkManager(ProcessWorkManager):
             dest=wmenv.arg_name("ringwalk_devices"),
             metavar="LIST",
             help='GPUs to share out among the workers: "0,1", "auto"; default: bind none',
+        )
+        group.add_argument(
+            wmenv.arg_flag("ringwalk_progress"),
+            dest=wmenv.arg_name("ringwalk_progress"),
+            action="store_const",
+            const="1",
+            help="show how many tasks are finished, if standard error is a terminal",
         )
 
     def startup(self) -> None:
@@ -123,6 +144,12 @@ def _seed(text: str) -> int:
     if not text.isdecimal():
         raise ConfigError(f"the ringwalk seed is {text!r}; give an integer, 0 or more")
     return int(text)
+
+
+def _switch(text: str) -> bool:
+    if text not in ("0", "1"):
+        raise ConfigError(f"the ringwalk progress is {text!r}; give 0 or 1")
+    return text == "1"
 
 
 def _devices(text: str | None) -> Sequence[int | str] | Literal["auto"] | None:
