@@ -140,7 +140,8 @@ def test_a_seed_gives_the_same_noise_on_any_number_of_workers(simulation: Path) 
 def test_walkers_do_not_draw_the_same_numbers(simulation: Path) -> None:
     for _, pcoords in run(simulation, 2):
         steps = np.round(np.diff(pcoords[:, :, 0], axis=1), 5)
-        assert len(np.unique(steps)) == steps.size
+        # Whole segments: of hundreds of single steps two are equal to 5 digits by chance.
+        assert len(np.unique(steps, axis=0)) == len(steps)
 
 
 def test_a_killed_worker_changes_nothing(simulation: Path) -> None:
