@@ -14,9 +14,19 @@ from typing import Any
 
 import pytest
 
-from ringwalk import ConfigError, Executor, Mapper, SerialMapper
+from ringwalk import (
+    ConfigError,
+    Executor,
+    Mapper,
+    SerialMapper,
+    TaskMapper,
+    ThreadMapper,
+    WorkerMapper,
+)
+from ringwalk.cluster import ClusterMapper
 from ringwalk.distributors import CommandDistributor
 from ringwalk.futures.work_manager import (
+    DaskWorkManager,
     ProcessWorkManager,
     SerialWorkManager,
     ThreadsWorkManager,
@@ -129,10 +139,30 @@ def test_a_distributor_tells() -> None:
     check(calls)
 
 
-@pytest.mark.parametrize("progress", ["yes", 1, 2.5])
-def test_anything_else_is_refused(progress: Any) -> None:
+TAKERS: dict[str, Callable[[Any], Any]] = {
+    "SerialMapper": lambda progress: SerialMapper(same, progress=progress),
+    "ThreadMapper": lambda progress: ThreadMapper(same, progress=progress),
+    "WorkerMapper": lambda progress: WorkerMapper(same, progress=progress),
+    "TaskMapper": lambda progress: TaskMapper(same, progress=progress),
+    "ClusterMapper": lambda progress: ClusterMapper(Executor, same, progress=progress),
+    "Executor": lambda progress: Executor(progress=progress),
+    "SerialWorkManager": lambda progress: SerialWorkManager(progress=progress),
+    "ThreadsWorkManager": lambda progress: ThreadsWorkManager(progress=progress),
+    "ProcessWorkManager": lambda progress: ProcessWorkManager(progress=progress),
+    "DaskWorkManager": lambda progress: DaskWorkManager(progress=progress),
+    "ForkRunner": lambda progress: ForkRunner(same, progress=progress),
+    "PoolRunner": lambda progress: PoolRunner(same, progress=progress),
+    "LocalRunner": lambda progress: LocalRunner("true", progress=progress),
+    "CommandDistributor": lambda progress: CommandDistributor(2, progress=progress),
+}
+"""All that run things, but for MPIWorkManager, which has DaskWorkManager's base and needs MPI."""
+
+
+@pytest.mark.parametrize("taker", TAKERS)
+@pytest.mark.parametrize("progress", ["yes", 1])
+def test_anything_else_is_refused(taker: str, progress: Any) -> None:
     with pytest.raises(ConfigError, match="True for a bar"):
-        SerialMapper(same, progress=progress)
+        TAKERS[taker](progress)
 
 
 def test_without_a_terminal_nothing_is_wanted(capfd: pytest.CaptureFixture[str]) -> None:
