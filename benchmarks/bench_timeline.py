@@ -1,58 +1,69 @@
 """What does recording cost? The no-op of bench_noop, with all that is only there for timelines
 taken out, and with a timeline asked for after every map.
 
-The two clock readings a task are in all three: deadlines and ``worker_segment_times`` need them.
+Two percent is less than one mapper differs from the next by, and less than a shared machine wavers
+by from one tenth of a second to the next. So all three run on one mapper, map by map, in an order
+that chance decides; a round gives the median of each, and begins with a new mapper. The two clock
+readings a task are in all three: deadlines and ``worker_segment_times`` need them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import Any
+import random
+from time import perf_counter
 
-from benchmarks.bench_noop import WALKERS, check_rows, rows_of_a_block
-from benchmarks.contest import Contestant, Scenario, Times
-from benchmarks.rivals.unrecorded import unrecorded
-from ringwalk import Mapper, WalkerBlock
+import numpy as np
 
-Outcome = tuple[Mapper, WalkerBlock, list[Any]]
+from benchmarks.bench_noop import WALKERS, rows_of_a_block
+from benchmarks.contest import Scenario, Times, named
+from benchmarks.interleave import Timing
+from benchmarks.rivals.unrecorded import record
+from benchmarks.scoreboard import Scoreboard
 
-
-@contextmanager
-def not_recorded() -> Iterator[Callable[[], Outcome]]:
-    with unrecorded(), rows_of_a_block() as run_map:
-        yield run_map
-
-
-@contextmanager
-def asked_each_time() -> Iterator[Callable[[], Outcome]]:
-    with rows_of_a_block() as run_map:
-
-        def run() -> Outcome:
-            outcome = run_map()
-            assert len(outcome[0].timeline) == WALKERS
-            return outcome
-
-        yield run
-
-
-def check_results(outcome: Outcome) -> None:
-    _, _, results = outcome
-    assert results == [None] * WALKERS
-
+RECORDED, NOT_RECORDED, ASKED = "WorkerMapper", "not recorded", "timeline asked each map"
+WARM_UPS = 10
+MAPS = 60  # of each, a round
 
 SCENARIO = Scenario(
     "no-op, rows of a block, recorded",
     WALKERS,
-    ours=(Contestant("WorkerMapper", rows_of_a_block, check_rows),),
-    rivals=(
-        Contestant("not recorded", not_recorded, check_results),
-        Contestant("timeline asked each map", asked_each_time, check_rows),
-    ),
-    targets=(Times("not recorded", 1 / 1.02),),
-    rounds=31,  # 2 % is less than the machine wavers by from turn to turn
+    ours=(named(RECORDED),),
+    rivals=(named(NOT_RECORDED), named(ASKED)),
+    targets=(Times(NOT_RECORDED, 1 / 1.02),),
+    rounds=31,
 )
 
 
-def bench_side_by_side(side_by_side: Callable[[Scenario], None]) -> None:
-    side_by_side(SCENARIO)
+def one_round(chance: random.Random) -> dict[str, list[float]]:
+    """Seconds of each map, by what was recorded of it."""
+    ways = [RECORDED, NOT_RECORDED, ASKED]
+    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    with rows_of_a_block() as run_map:
+        for turn in range(-WARM_UPS, MAPS):
+            for way in chance.sample(ways, len(ways)):
+                record(way != NOT_RECORDED)
+                try:
+                    began = perf_counter()
+                    mapper, _, results = run_map()
+                    records = len(mapper.timeline) if way == ASKED else WALKERS
+                    ended = perf_counter()
+                finally:
+                    record(True)
+                assert records == WALKERS
+                assert results == [None] * WALKERS
+                if turn >= 0:
+                    seconds[way].append(ended - began)
+    return seconds
+
+
+def bench_recording(scoreboard: Scoreboard) -> None:
+    chance = random.Random(1)
+    rounds = [one_round(chance) for _ in range(SCENARIO.rounds)]
+    timings = {
+        way: Timing(
+            np.array([np.median(each[way]) for each in rounds]),
+            np.concatenate([each[way] for each in rounds]),
+        )
+        for way in rounds[0]
+    }
+    scoreboard.judge(SCENARIO, timings)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from unittest.mock import patch
-
 from ringwalk.mappers import base, transaction
 
 
@@ -21,12 +17,10 @@ class _Nothing:
     keep = queue = over = end = append = begin = __call__
 
 
-@contextmanager
-def unrecorded() -> Iterator[None]:
-    """While it lasts, maps keep nothing of what ran where and when."""
-    nothing = _Nothing()
-    with (
-        patch.object(base, "History", nothing),
-        patch.object(transaction, "Wave", nothing),
-    ):
-        yield
+_RECORDING = base.History, transaction.Wave
+_NOTHING = _Nothing()
+
+
+def record(wanted: bool) -> None:
+    """Have the maps from now on keep what ran where and when, or nothing of it."""
+    base.History, transaction.Wave = _RECORDING if wanted else (_NOTHING, _NOTHING)
