@@ -195,11 +195,12 @@ def test_settings_that_cannot_work_are_refused(wrong):
 @pytest.mark.slow
 def test_a_run_does_not_depend_on_the_number_of_workers():
     chosen = Settings(walkers=20, cycles=300, seed=4)
-    seen: list[int] = []
-    one, two = simulate(chosen, 1, seen.append), simulate(chosen, 2, lambda done: None)
+    seen: list[tuple[int, int]] = []
+    one = simulate(chosen, 1, lambda *told: seen.append(told))
+    two = simulate(chosen, 2, lambda *told: None)
     assert one.neck_weights == two.neck_weights
     assert one.weight_drift <= 1e-12
-    assert seen[-1] == 300
+    assert seen == [(k, 300) for k in range(1, 301)]
 
 
 @pytest.mark.slow

@@ -63,11 +63,15 @@ def test_output_goes_to_files(xargs: Xargs, tmp_path: Path) -> None:
     assert [path.read_text() for path in (tmp_path / "out").glob("2.e*")] == ["two\n"]
 
 
-def test_failures_are_retried_and_told(xargs: Xargs, tmp_path: Path) -> None:
+def test_failures_are_retried_and_told(
+    xargs: Xargs, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     flaky = "echo . >> tries; test $(wc -l < tries) -ge 3"
     assert xargs([flaky, "true"], "--retries", "2", "--joblog", "log") == 0
     assert [row[6] for row in rows(tmp_path / "log")] == ["0", "0"]
+    assert capfd.readouterr().err == ""
     assert xargs(["exit 3", "kill -9 $$", "true"], "--retries", "1", "--joblog", "log") == 1
+    assert capfd.readouterr().err == "ringwalk: 2 of 3 commands failed\n"
     ends = {row[0]: (row[6], row[7], row[8]) for row in rows(tmp_path / "log")}
     assert ends == {
         "1": ("3", "0", "exit 3"),

@@ -11,13 +11,12 @@ import argparse
 import shlex
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
-from ringwalk.cli.bar import Bar
 from ringwalk.config import resolve_num_workers
 from ringwalk.distributors import CommandDistributor, ExitInfo
 from ringwalk.errors import ConfigError
@@ -89,18 +88,21 @@ def run_xargs(options: argparse.Namespace) -> int:
                 jobs.append(job)
     with ExitStack() as stack:
         log = stack.enter_context(_joblog(options.joblog, resume)) if options.joblog else None
-        bar = stack.enter_context(Bar(len(jobs), options.progress))
         distributor = stack.enter_context(
             CommandDistributor(
                 resolve_num_workers(options.max_procs),
                 output=options.output,
                 warm=options.warm,
+                progress=options.progress,
             )
         )
         try:
-            return _run(distributor, jobs, 1 + options.retries, log, bar.advance)
+            failed = _run(distributor, jobs, 1 + options.retries, log)
         except KeyboardInterrupt:
             return _INTERRUPTED
+    if failed:
+        print(f"ringwalk: {failed} of {len(jobs)} commands failed", file=sys.stderr)
+    return 1 if failed else 0
 
 
 def _run(
@@ -108,10 +110,10 @@ def _run(
     jobs: Iterable[Job],
     attempts: int,
     log: TextIO | None,
-    advance: Callable[[bool], None],
 ) -> int:
+    """How many failed for good."""
     running = {distributor.submit(job.command, name=str(job.number)): job for job in jobs}
-    failed = False
+    failed = 0
     while running:
         for info in distributor.completed():
             job = running.pop(info.id)
@@ -119,14 +121,13 @@ def _run(
             if not info.ok and job.attempts < attempts:
                 running[distributor.submit(job.command, name=str(job.number))] = job
                 continue
-            failed = failed or not info.ok
+            failed += not info.ok
             if info.error is not None:
                 print(f"ringwalk: line {job.number}: {info.error}", file=sys.stderr)
             if log is not None:
                 log.write(_line(job, info))
                 log.flush()
-            advance(info.ok)
-    return 1 if failed else 0
+    return failed
 
 
 def _jobs(lines: Iterable[str], command: list[str]) -> Iterator[Job]:

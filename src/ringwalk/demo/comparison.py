@@ -29,6 +29,7 @@ from rich.table import Table
 from ringwalk import Row, TaskMapper, WalkerBlock, WorkerMapper
 from ringwalk.demo.ensemble import STEPS, Array, advance
 from ringwalk.demo.potential import WELL
+from ringwalk.observe.progress import Progress
 
 WALKERS = 256
 TURNS = 3
@@ -129,9 +130,9 @@ def ways(workers: int) -> dict[str, Way]:
 
 
 def compare(
-    workers: int, seed: int, advance_bar: Callable[[], None] = lambda: None
+    workers: int, seed: int, progress: Progress = lambda finished, all_: None
 ) -> dict[str, list[Timing]]:
-    """Time every way, in turns.
+    """Time every way, in turns; tell of each.
 
     Raises:
         ComparisonError: a way ended at other positions than the serial loop.
@@ -139,8 +140,8 @@ def compare(
     contenders = ways(workers)
     expected = in_a_loop(workers, seed).positions
     timings: dict[str, list[Timing]] = {name: [] for name in contenders}
-    for _ in range(TURNS):
-        for name, way in contenders.items():
+    for number in range(TURNS):
+        for place, (name, way) in enumerate(contenders.items(), 1):
             turn = way(workers, seed)
             if not np.array_equal(turn.positions, expected):
                 wrong = int(np.flatnonzero((turn.positions != expected).any(axis=1))[0])
@@ -149,7 +150,7 @@ def compare(
                     f"{expected[wrong]}, from the same start and stream: please report this"
                 )
             timings[name] += turn.maps
-            advance_bar()
+            progress(number * len(contenders) + place, TURNS * len(contenders))
     return timings
 
 

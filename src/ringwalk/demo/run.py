@@ -12,22 +12,20 @@ from __future__ import annotations
 
 import itertools
 import math
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ringwalk import WalkerBlock, WorkerMapper
 from ringwalk.config import resolve_num_workers
-from ringwalk.demo.comparison import TURNS, compare, table_of, ways
+from ringwalk.demo.comparison import compare, table_of
 from ringwalk.demo.ensemble import DT, KT, STEPS, neck_weight, resample, segment
 from ringwalk.demo.estimate import FEWEST_CYCLES, QUANTILE, Estimate, estimate
 from ringwalk.demo.potential import WELL, reference_free_energy
 from ringwalk.errors import ConfigError
+from ringwalk.observe.progress import Progress, Reporter
 
 WALKERS = 256
 CYCLES = 1000
@@ -35,10 +33,6 @@ SEED = 1979
 
 #: How far the total weight may drift from 1 by rounding.
 WEIGHT_TOLERANCE = 1e-12
-
-#: Cycles between two updates of the bar: it is drawn by hand, because a thread that draws it
-#: would be there when the mappers fork.
-BAR_EVERY = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,24 +78,20 @@ def demo(settings: Settings) -> bool:
         f"{settings.cycles} cycles of {STEPS} steps, kT = {KT:g}, dt = {DT:g}, "
         f"{workers} workers, seed {settings.seed}"
     )
-    with _progress() as progress:
-        bar = progress.add_task("cycles", total=settings.cycles)
-        run = simulate(
-            settings, workers, lambda done: progress.update(bar, completed=done, refresh=True)
-        )
+    cycles = Reporter(True, "cycles")
+    run = simulate(settings, workers, cycles.tell)
+    cycles.end()
     passed = _report(settings, run, console)
     if settings.comparison:
-        with _progress() as progress:
-            bar = progress.add_task("comparison", total=TURNS * len(ways(workers)))
-            timings = compare(
-                workers, settings.seed, lambda: progress.update(bar, advance=1, refresh=True)
-            )
+        turns = Reporter(True, "comparison")
+        timings = compare(workers, settings.seed, turns.tell)
+        turns.end()
         console.print(table_of(timings))
     return passed
 
 
-def simulate(settings: Settings, workers: int, show: Callable[[int], None]) -> Run:
-    """Run the ensemble; call ``show`` now and then with the number of cycles done."""
+def simulate(settings: Settings, workers: int, progress: Progress) -> Run:
+    """Run the ensemble; tell of each cycle."""
     rng = np.random.default_rng(settings.seed)
     record: list[float] = []
     drift = 0.0
@@ -120,9 +110,7 @@ def simulate(settings: Settings, workers: int, show: Callable[[int], None]) -> R
             block.resample(parents)
             block["weight"] = new_weights
             drift = max(drift, abs(math.fsum(new_weights.tolist()) - 1.0))
-            if cycle % BAR_EVERY == 0:
-                show(cycle)
-    show(settings.cycles)
+            progress(cycle + 1, settings.cycles)
     return Run(record, drift, perf_counter() - begin)
 
 
@@ -160,19 +148,3 @@ def _judgement(found: Estimate, reference: float) -> str:
 
 def _verdict(good: bool) -> str:
     return "[green]pass[/green]" if good else "[red]FAIL[/red]"
-
-
-def _progress() -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        auto_refresh=False,
-        transient=True,
-        # The workers inherit the streams, and should find the real ones.
-        redirect_stdout=False,
-        redirect_stderr=False,
-        disable=not sys.stderr.isatty(),
-    )
