@@ -153,11 +153,24 @@ def test_what_finished_is_written(run: Run, capsys: pytest.CaptureFixture[str]) 
     assert run("fragile", "data.npz", "--retries", "0") == 1
     said = capsys.readouterr()
     assert said.out == "4 of 6 rows: row, result in data-results.npz\n"
-    assert "row 2: atoms overlap" in said.err
+    assert "row 2: ValueError: atoms overlap" in said.err
     assert "row 3: " in said.err
     assert "SIGKILL" in said.err
     found = results("data-results.npz")
     assert found["row"].tolist() == found["result"].tolist() == [0, 1, 4, 5]
+
+
+def test_a_mistake_neither_fills_the_terminal_nor_costs_results(
+    run: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("data.npz", k=np.arange(30))
+    Path("data-results.npz").write_bytes(b"of an earlier run")
+    assert run("energy", "data.npz") == 1
+    said = capsys.readouterr()
+    assert said.out == "0 of 30 rows: nothing written\n"
+    assert said.err.count("TypeError: energy() missing") == 10
+    assert said.err.endswith("ringwalk: 20 more rows failed\n")
+    assert Path("data-results.npz").read_bytes() == b"of an earlier run"
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,8 @@ from ringwalk.cli.columns import read_columns
 from ringwalk.errors import ConfigError
 from ringwalk.memory.archive import write_columns
 
+_TOLD = 10  # rows; a mistake in the function would fill the terminal with a million lines
+
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -72,8 +74,10 @@ def run_run(options: argparse.Namespace) -> int:
         written, trouble = _write(out, results)
         if options.trace is not None:
             mapper.timeline.save(options.trace)
-    for row, failure in sorted(failures.items()):
-        print(f"ringwalk: row {row}: {failure.__cause__ or failure}", file=sys.stderr)
+    for row in sorted(failures)[:_TOLD]:
+        print(f"ringwalk: row {row}: {_reason(failures[row])}", file=sys.stderr)
+    if len(failures) > _TOLD:
+        print(f"ringwalk: {len(failures) - _TOLD} more rows failed", file=sys.stderr)
     if trouble:
         print(f"ringwalk: {trouble}", file=sys.stderr)
     print(f"{len(results)} of {columns.rows} rows: {written}")
@@ -98,6 +102,11 @@ def _find(name: str) -> Callable[..., Any]:
     return function
 
 
+def _reason(failure: Exception) -> str:
+    cause = failure.__cause__
+    return str(failure) if cause is None else f"{type(cause).__name__}: {cause}"
+
+
 def _devices(text: str | None) -> Any:
     if text is None or text == "auto":
         return text
@@ -106,6 +115,8 @@ def _devices(text: str | None) -> Any:
 
 def _write(out: Path, results: Mapping[int, Any]) -> tuple[str, str]:
     """Write what there is; return what was written, and what did not go well."""
+    if not results:
+        return "nothing written", ""  # what an earlier run wrote is worth more
     rows = sorted(results)
     try:
         arrays = _arrays([results[row] for row in rows])
