@@ -113,7 +113,7 @@ class Bar:
     def __call__(self, finished: int, all_: int) -> None:
         with self._lock:
             if self._live is None:
-                self._begin()
+                self._begin(all_)
             assert self._live is not None
             self._finished = max(self._finished, finished)  # threads may overtake each other
             self._live.update(self._live.task_ids[0], completed=self._finished, total=all_)
@@ -122,7 +122,7 @@ class Bar:
                 self._live.refresh()
                 self._drawn = now
 
-    def _begin(self) -> None:
+    def _begin(self, all_: int) -> None:
         from rich.console import Console
         from rich.progress import (
             BarColumn,
@@ -144,7 +144,7 @@ class Bar:
             redirect_stdout=False,  # a forked segment would write into the parent's bar
             redirect_stderr=False,
         )
-        self._live.add_task(self._what, total=None)
+        self._live.add_task(self._what, total=all_)
         self._finished, self._drawn = 0, time.monotonic()
         self._live.start()
         # It hides the cursor, which a program that ends early has to have back.
