@@ -54,7 +54,7 @@ def findings(done: subprocess.CompletedProcess[str], subject: str = "") -> list[
 def test_it_looks_at_everything_and_forks() -> None:
     done = doctor("--json")
     subjects = {finding["subject"] for finding in findings(done)}
-    wanted = {"kernel", "CPUs", "shared memory", "memory", "open files", "CUDA", "MPI", "dask"}
+    wanted = {"kernel", "CPUs", "shared memory", "memory", "open files", "CUDA", "MPI", "Dask"}
     assert wanted <= subjects
     assert {f"{host} adapter" for host in ("wepy", "westpa", "profit", "jobmon")} <= subjects
     (profit,) = findings(done, "profit adapter")  # its extra has bounds for other packages, too

@@ -25,6 +25,8 @@ HOSTS = {
 }
 """Extra -> the packages that it is there for."""
 
+_SUBJECTS = {"openmm": "OpenMM", "mpi": "MPI", "dask": "Dask"}
+
 
 def check_packages() -> Iterator[Finding]:
     """Look at every package that an adapter, or a part of ours, works with."""
@@ -38,7 +40,7 @@ def check_packages() -> Iterator[Finding]:
 
 
 def _package(extra: str, requirement: Requirement) -> Finding:
-    subject = f"{extra} adapter" if extra not in ("openmm", "mpi", "dask") else extra
+    subject = _SUBJECTS.get(extra, f"{extra} adapter")
     wanted = f"{requirement.name}{requirement.specifier}"
     install = f"pip install 'ringwalk[{extra}]'"
     try:
