@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import select
 import signal
 import time
@@ -107,6 +108,23 @@ class Session:
                 os.close(pidfd)
                 assert ended, f"processes {pids} of session {self.leader} are left"
         return len(seen)
+
+
+@pytest.fixture(scope="session")
+def guide_blocks() -> Callable[[str], list[tuple[str, str]]]:
+    """Document and code of the blocks that tests/test_docs.py leaves to tests/adapters/<host>."""
+    root = Path(__file__).parents[1]
+
+    def blocks(host: str) -> list[tuple[str, str]]:
+        pattern = re.compile(rf"<!-- run in {host} -->\n```python\n(.*?)```", re.DOTALL)
+        paths = (root / "README.md", *sorted((root / "docs").rglob("*.md")))
+        return [
+            (str(path.relative_to(root)), code)
+            for path in paths
+            for code in pattern.findall(path.read_text())
+        ]
+
+    return blocks
 
 
 @pytest.fixture(scope="session")

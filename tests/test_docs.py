@@ -1,8 +1,9 @@
 """What the Markdown files promise: their Python blocks run, their links lead somewhere.
 
 The blocks of a file are one program, run in order in a fresh interpreter where warnings are
-errors. Lines keep their numbers, so a traceback points into the Markdown. A block that cannot run
-everywhere is left out by ``<!-- not run: reason -->`` on the line before its fence.
+errors. Lines keep their numbers, so a traceback points into the Markdown. A comment on the line
+before its fence leaves a block out: ``<!-- run in wepy -->`` to tests/adapters/wepy, where its
+packages are, ``<!-- not run: reason -->`` altogether.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ PATTERNS = ("*.md", "docs/**/*.md", "ext/**/*.md", "benchmarks/**/*.md", "exampl
 FOUND = sorted(path.relative_to(ROOT) for pattern in PATTERNS for path in ROOT.glob(pattern))
 DOCUMENTS = [path for path in FOUND if not any(part.startswith(".") for part in path.parts)]
 
-_NOT_RUN = re.compile(r"<!-- not run: \S.* -->")
+_NOT_RUN = re.compile(r"<!-- (?:not run: \S.*|run in \S+) -->")
+_RUN_IN = re.compile(r"<!-- run in (\S+) -->")
 _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 _ELSEWHERE = re.compile(r"[a-z][a-z0-9+.-]*:|#")
 # From standard input, so that a spawned worker finds no script to import a second time.
@@ -73,6 +75,12 @@ def test_python_blocks_run(document: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_blocks_that_are_left_to_a_host_have_a_test_there() -> None:
+    hosts = {host for path in DOCUMENTS for host in _RUN_IN.findall((ROOT / path).read_text())}
+    assert hosts
+    assert all((ROOT / "tests/adapters" / host / "test_guides.py").exists() for host in hosts)
 
 
 def test_the_readme_is_run() -> None:
