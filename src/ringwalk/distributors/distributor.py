@@ -296,7 +296,7 @@ class CommandDistributor:
             what,
             None if environ == self._environ else environ,
             dict(env or {}),
-            os.path.abspath(os.curdir if cwd is None else cwd),
+            os.getcwd() if cwd is None else os.path.abspath(cwd),
             stdout,
             stderr,
         )

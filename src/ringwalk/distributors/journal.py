@@ -26,7 +26,8 @@ _RECORD = struct.Struct("<Bxxxiqq??6xddddq")
 _GOAL = struct.Struct("<q")
 RECORD_SIZE = _RECORD.size
 START = _GOAL.size  # the offset of the first record
-_MOST = 4096 * RECORD_SIZE
+# Mostly one record is new, and a large buffer costs its caller page faults.
+_FEW, _MANY = 32 * RECORD_SIZE, 4096 * RECORD_SIZE
 
 
 class Kind(IntEnum):
@@ -83,11 +84,18 @@ def goal_reached(fd: int) -> bool:
     return bool(os.lseek(fd, 0, os.SEEK_CUR) >= goal)
 
 
+def holds(fd: int, offset: int, further: int) -> bool:
+    """Whether there are ``further`` records from ``offset`` on."""
+    return len(os.pread(fd, 1, offset + further * RECORD_SIZE - 1)) == 1
+
+
 def read(fd: int, offset: int) -> Iterator[tuple[Record, int]]:
     """The records from ``offset`` on, each with the offset of the next."""
-    while data := os.pread(fd, _MOST, offset):
+    most = _FEW
+    while data := os.pread(fd, most, offset):
         for fields in _RECORD.iter_unpack(data[: len(data) // RECORD_SIZE * RECORD_SIZE]):
             offset += RECORD_SIZE
             yield Record._make(fields), offset
-        if len(data) < _MOST:
+        if len(data) < most:
             return
+        most = _MANY

@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 
 from ringwalk.distributors import boot
 from ringwalk.distributors.channel import Word, say
-from ringwalk.distributors.journal import RECORD_SIZE, START, Record, read, set_goal
+from ringwalk.distributors.journal import START, Record, holds, read, set_goal
 from ringwalk.errors import RingwalkError
 from ringwalk.workers.messages import pair
 
@@ -63,8 +63,10 @@ class Link:
                     start_new_session=True,  # signals to the caller's group are not for it
                 )
             self._pidfd = os.pidfd_open(self._process.pid)
-            self._gone = select.poll()
+            self._gone, self._news = select.poll(), select.poll()
             self._gone.register(self._pidfd, select.POLLIN)
+            self._news.register(self._pidfd, select.POLLIN)
+            self._news.register(self._wake, select.POLLIN)
             undo.pop_all()
             os.close(caller)
 
@@ -104,13 +106,10 @@ class Link:
         """Sleep until there may be ``further`` more records than were read; or for less, in any
         case no longer than until the supervisor is gone, is idle, or the deadline has come."""
         set_goal(self._journal, self._read, further)
-        if any(True for _ in read(self._journal, self._read + (further - 1) * RECORD_SIZE)):
+        if holds(self._journal, self._read, further):
             return
-        poll = select.poll()
-        poll.register(self._wake, select.POLLIN)
-        poll.register(self._pidfd, select.POLLIN)
         timeout = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-        poll.poll(timeout)
+        self._news.poll(timeout)
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake)
 

@@ -322,7 +322,7 @@ class Supervisor:
         if self._records:
             append(self._journal, self._records)
             self._records.clear()
-            if goal_reached(self._journal) or not self._running:
+            if not self._running or goal_reached(self._journal):
                 with contextlib.suppress(BlockingIOError):  # its counter is full: it is readable
                     os.eventfd_write(self._wake, 1)
 

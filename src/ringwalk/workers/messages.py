@@ -17,7 +17,7 @@ runner <-> process of a run (one pair a process)
     RAN id 1 text                 process to runner: the error, a null character, its traceback
 
 distributor -> supervisor (one pair a distributor)
-    WORD number pickle (or + fd)  see ``ringwalk.distributors.channel``
+    WORD number which pickle (or + fd)  see ``ringwalk.distributors.channel``
 """
 
 from __future__ import annotations
