@@ -20,32 +20,23 @@ Does not: limit cores or memory, retry (``ringwalk xargs`` does), or work from s
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from ringwalk._core.spawn import snapshot
 from ringwalk.distributors.channel import Stop, Submit, Terminate
 from ringwalk.distributors.exit_info import ExitInfo
-from ringwalk.distributors.journal import SINGLE, Kind, Record
+from ringwalk.distributors.journal import Kind, Record
 from ringwalk.distributors.link import Link
+from ringwalk.distributors.orders import Orders, PathLike
 from ringwalk.errors import ConfigError, ForkedError, RingwalkError
 from ringwalk.observe.progress import Counter, Progress
 
 _ANSWER_S = 30.0
 _SLACK_S = 2.0  # between the end of the last command and that of the supervisor
-# Job numbers are unique across runs, so that no run overwrites another's output. Milliseconds
-# since 2025 at the import, counted up by this process's distributors, then digits of its id.
-_EPOCH = 1_735_689_600
-_JOBS = itertools.count(int((time.time() - _EPOCH) * 1000))
-_PIDS = 10_000
-
-Path_ = str | os.PathLike[str]
 
 
 class CommandDistributor:
@@ -77,7 +68,7 @@ class CommandDistributor:
         self,
         parallelism: int,
         *,
-        output: Path_ | None = None,
+        output: PathLike | None = None,
         stdout: int | None = None,
         stderr: int | None = None,
         grace: float = 2.0,
@@ -99,13 +90,11 @@ class CommandDistributor:
             "warm": list(warm),
         }
         self._grace = grace
-        self._output = None if output is None else Path(output).absolute()
+        self._orders = Orders(output)
         self._streams = stdout, stderr
         self._owner = os.getpid()
         self._link: Link | None = None
         self._started = False
-        self._waiting: list[Submit] = []  # submitted before the start
-        self._environ: list[bytes] | None = None  # as the supervisor knows it
         self._open: dict[str, None] = {}  # submitted or running, in order
         self._ended: dict[str, Record] = {}
         self._news: list[str] = []  # ended, and not yet told by ``completed``
@@ -127,11 +116,9 @@ class CommandDistributor:
         link = Link(self._settings, *self._streams)
         self._link = link
         self._finalizer = weakref.finalize(self, _abandon, link, self._grace, self._owner)
-        self._environ = None
         self._heard = 0
         self._started = True
-        waiting, self._waiting = self._waiting, []
-        for job in waiting:
+        for job in self._orders.release():
             link.say(job)
 
     def stop(self, timeout: float = 10.0) -> None:
@@ -144,7 +131,7 @@ class CommandDistributor:
         deadline = time.monotonic() + timeout
         self._started = False
         if self._link is None:
-            self._drop(list(self._open))
+            self._take(self._orders.drop(self._open))
             return
         try:
             self._link.say(Stop(min(self._grace, timeout / 2)))
@@ -171,7 +158,7 @@ class CommandDistributor:
         *,
         name: str = "command",
         env: Mapping[str, str] | None = None,
-        cwd: Path_ | None = None,
+        cwd: PathLike | None = None,
     ) -> str:
         """Queue one command; its id.
 
@@ -184,7 +171,7 @@ class CommandDistributor:
         Raises:
             ConfigError: the command is empty or no string or sequence of strings.
         """
-        (only,) = self._submit(command, None, name, env, cwd)
+        (only,) = self._submit(self._orders.make(command, None, name, env, cwd))
         return only
 
     def submit_array(
@@ -194,12 +181,12 @@ class CommandDistributor:
         *,
         name: str = "command",
         env: Mapping[str, str] | None = None,
-        cwd: Path_ | None = None,
+        cwd: PathLike | None = None,
     ) -> list[str]:
         """Queue ``length`` times the same command; the ids, ``<job>_<step>``, by step from 0."""
         if isinstance(length, bool) or not isinstance(length, int) or length < 0:
             raise ConfigError(f"length is {length!r}; pass an integer of at least 0")
-        return self._submit(command, length, name, env, cwd)
+        return self._submit(self._orders.make(command, length, name, env, cwd))
 
     def submitted_or_running(self, ids: Iterable[str] | None = None) -> set[str]:
         """Those of ``ids``, of all by default, that wait or run."""
@@ -219,7 +206,7 @@ class CommandDistributor:
         if not wanted:
             return
         if self._link is None:
-            self._drop(wanted)
+            self._take(self._orders.drop(wanted))
             return
         number = self._link.say(Terminate(wanted))
         deadline = time.monotonic() + _ANSWER_S
@@ -238,7 +225,7 @@ class CommandDistributor:
         self._check_owner()
         self._read()
         if id in self._ended:
-            return self._ended[id].exit_info(id)
+            return self._ended[id].exit_info()
         if id in self._open:
             return None
         raise KeyError(f"no command of this distributor has the id {id!r}")
@@ -266,48 +253,22 @@ class CommandDistributor:
         while not self._news and self._open and self._sleep(1, deadline):
             self._read()
         news, self._news = self._news, []
-        return [self._ended[name].exit_info(name) for name in news]
+        return [self._ended[name].exit_info() for name in news]
 
     # Below
 
-    def _submit(
-        self,
-        command: str | Sequence[str],
-        length: int | None,
-        name: str,
-        env: Mapping[str, str] | None,
-        cwd: Path_ | None,
-    ) -> list[str]:
+    def _submit(self, job: Submit) -> list[str]:
         self._check_owner()
-        what = _checked(command)
-        if "/" in name or "\0" in name:
-            raise ConfigError(f"name is {name!r}; it becomes part of a file name, so no '/' in it")
         if self._started and self._link is None:  # the supervisor was killed
             self.start()
-        number = next(_JOBS) * _PIDS + self._owner % _PIDS
-        environ = snapshot()
-        stdout = stderr = None
-        if self._output is not None:
-            self._output.mkdir(parents=True, exist_ok=True)
-            stdout, stderr = (str(self._output / f"{name}.{kind}{{id}}") for kind in "oe")
-        job = Submit(
-            number,
-            None if length is None else range(length),
-            what,
-            None if environ == self._environ else environ,
-            dict(env or {}),
-            os.getcwd() if cwd is None else os.path.abspath(cwd),
-            stdout,
-            stderr,
-        )
         ids = list(job.ids())
         try:
             self._open.update(dict.fromkeys(ids))
             if self._link is None:
-                self._waiting.append(job)
+                self._orders.keep(job)
             else:
                 self._link.say(job)
-                self._environ = environ
+                self._orders.sent(job)
         except BaseException:
             self._undo(job)
             raise
@@ -316,29 +277,14 @@ class CommandDistributor:
 
     def _undo(self, job: Submit) -> None:
         """Leave nothing of a submit that was interrupted."""
-        self._environ = None
+        self._orders.forget()
+        self._orders.take_back(job)
         ids = list(job.ids())
         for name in ids:
             self._open.pop(name, None)
-        self._waiting = [other for other in self._waiting if other.job != job.job]
         if self._link is not None:
             self._link.take_back(job)
             self._link.say(Terminate(ids))
-
-    def _drop(self, ids: list[str]) -> None:
-        """Take away from what waits for the start."""
-        gone = set(ids)
-        left = []
-        for job in self._waiting:
-            names = job.ids()
-            for name in gone & names.keys():
-                self._take(
-                    Record(Kind.DROPPED, 0, job.job, names[name], terminated=True, end=time.time())
-                )
-            steps = [step for name, step in names.items() if name not in gone]
-            if steps:
-                left.append(job if job.steps is None else job._replace(steps=steps))
-        self._waiting = left
 
     def _sleep(self, further: int, deadline: float | None) -> bool:
         """Sleep until so many more may have ended; False when the deadline has passed."""
@@ -357,31 +303,26 @@ class CommandDistributor:
         if link is None:
             return
         alive = link.alive()  # first: what it wrote before its death is then read
-        for record in link.records():
-            self._take(record)
+        self._take(link.records())
         if not alive:
             self._part(link, time.monotonic())
 
-    def _take(self, record: Record) -> None:
-        if record.kind == Kind.HEARD:
-            self._heard = record.value
-            return
-        name = str(record.job) if record.step == SINGLE else f"{record.job}_{record.step}"
-        if name in self._open:  # not there: read again after an interruption, or taken back
-            self._ended[name] = record
-            self._news.append(name)
-            del self._open[name]
-            self._progress.fewer()
+    def _take(self, records: Iterable[Record]) -> None:
+        for record in records:
+            if record.kind == Kind.HEARD:
+                self._heard = record.value
+            elif (name := record.id) in self._open:  # else read before an interruption, or undone
+                self._ended[name] = record
+                self._news.append(name)
+                del self._open[name]
+                self._progress.fewer()
 
     def _part(self, link: Link, deadline: float) -> None:
         """Let go of the supervisor and account for every command that it had."""
         link.close(deadline)
-        for record in link.records():
-            self._take(record)
-        for name in list(self._open):
-            job, _, step = name.partition("_")
-            number = int(step) if step else SINGLE
-            self._take(Record(Kind.LOST, 0, int(job), number, end=time.time()))
+        self._take(link.records())
+        self._take(map(Record.lost, list(self._open)))
+        self._orders.forget()
         self._link = None
         if self._finalizer is not None:
             self._finalizer.detach()
@@ -393,17 +334,6 @@ class CommandDistributor:
             raise ForkedError(
                 f"this distributor belongs to process {self._owner}; make another one in a fork"
             )
-
-
-def _checked(command: str | Sequence[str]) -> str | list[str]:
-    words = [command] if isinstance(command, str) else command
-    if not isinstance(words, Sequence) or not all(isinstance(word, str) for word in words):
-        raise ConfigError(f"command is {command!r}; pass a string or a sequence of strings")
-    if not words or not words[0].strip():
-        raise ConfigError("command is empty; pass a shell command, or a program and its arguments")
-    if any("\0" in word for word in words):
-        raise ConfigError(f"command is {command!r}; no command can hold a NUL character")
-    return command if isinstance(command, str) else list(words)
 
 
 def _abandon(link: Link, grace: float, owner: int) -> None:

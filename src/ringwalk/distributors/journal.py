@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from enum import IntEnum
 from typing import NamedTuple
@@ -53,7 +54,18 @@ class Record(NamedTuple):
     system: float = 0.0
     max_rss: int = 0
 
-    def exit_info(self, name: str) -> ExitInfo:
+    @classmethod
+    def lost(cls, id: str) -> Record:
+        """Of a command that ended with its supervisor, just now."""
+        job, _, step = id.partition("_")
+        return cls(Kind.LOST, 0, int(job), int(step) if step else SINGLE, end=time.time())
+
+    @property
+    def id(self) -> str:
+        """The command's."""
+        return str(self.job) if self.step == SINGLE else f"{self.job}_{self.step}"
+
+    def exit_info(self) -> ExitInfo:
         """The record in the caller's words. Not for ``HEARD``."""
         code = signal = error = None
         if self.kind == Kind.ENDED:
@@ -63,7 +75,7 @@ class Record(NamedTuple):
             error = f"could not be started: {os.strerror(self.value)}"
         elif self.kind == Kind.LOST:
             error = "its exit status is lost: the process that watched over it was killed"
-        return ExitInfo(name, code, signal, error, *self[4:])
+        return ExitInfo(self.id, code, signal, error, *self[4:])
 
 
 def append(fd: int, records: Iterable[Record]) -> None:
