@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +17,8 @@ import numpy as np
 import pytest
 
 from ringwalk.adapters.westpa import RingwalkWorkManager, register
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "westpa_odld.py"
 
 SYSTEM = """
 import os, signal
@@ -175,9 +179,8 @@ def test_a_line_in_westrc_is_enough_for_plain_w_run(simulation: Path) -> None:
 
 def test_the_study_gives_the_same_with_westpa_s_processes(tmp_path: Path) -> None:
     """The same weights and progress coordinates to the last bit; the example compares them."""
-    example = Path(__file__).parents[3] / "examples" / "westpa_odld.py"
     done = subprocess.run(
-        [sys.executable, example, "--iterations=3", "--workers=2"],
+        [sys.executable, EXAMPLE, "--iterations=3", "--workers=2"],
         cwd=tmp_path,
         env={**os.environ, "HOME": str(tmp_path)},
         capture_output=True,
@@ -186,6 +189,33 @@ def test_the_study_gives_the_same_with_westpa_s_processes(tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert "the same weights and progress coordinates in every iteration" in done.stdout
+
+
+def test_a_run_that_is_continued_is_the_same_by_serial_and_by_ringwalk(tmp_path: Path) -> None:
+    """w_init, w_run, and w_run once more from what it left: to the last bit what serial gives."""
+    example = runpy.run_path(str(EXAMPLE))
+    outcomes = []
+    fresh = tmp_path / "fresh"
+    fresh.mkdir()
+    (fresh / "west.cfg").write_text(example["CONFIG"].format(iterations=2))
+    states = ("--bstate", "initial,1.0", "--segs-per-state", "8")
+    example["tool"](fresh, "w_init", *states, "--work-manager=ringwalk", "--n-workers=2")
+    for manager in ("serial", "ringwalk"):
+        folder = Path(shutil.copytree(fresh, tmp_path / manager))
+        flags = (f"--work-manager={manager}", "--n-workers=2")
+        example["tool"](folder, "w_run", *flags)
+        begun = example["outcome"](folder)
+        assert len(begun) == 2
+        (folder / "west.cfg").write_text(example["CONFIG"].format(iterations=4))
+        example["tool"](folder, "w_run", *flags)
+        outcomes.append(example["outcome"](folder))
+        assert len(outcomes[-1]) == 4
+        assert all(map(_same, begun, outcomes[-1]))
+    assert all(map(_same, *outcomes))
+
+
+def _same(one: tuple[Any, Any], other: tuple[Any, Any]) -> bool:
+    return np.array_equal(one[0], other[0]) and np.array_equal(one[1], other[1])
 
 
 # --- in this process --------------------------------------------------------------------------
