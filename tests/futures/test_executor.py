@@ -326,3 +326,50 @@ with Executor(1) as executor:
         [sys.executable, "-c", script], capture_output=True, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_what_arguments_refer_to_in_the_script_may_be_younger_than_the_workers() -> None:
+    """New functions and classes, and ones defined anew: never what they were before."""
+    script = """
+from dataclasses import dataclass
+from functools import partial
+from ringwalk import Executor
+
+def shift(k): return k + 1
+def call(func, *args): return func(*args)
+
+@dataclass
+class Point:
+    x: int
+
+with Executor(1) as executor:
+    assert list(executor.map(shift, [1, 2], chunksize=2)) == [2, 3]
+    assert executor.submit(call, shift, 1).result() == 2
+    assert executor.submit(call, Point, 1).result() == Point(1)
+
+    old = shift
+    def shift(k): return k + 10
+    assert list(executor.map(shift, [1, 2], chunksize=2)) == [11, 12]
+    assert executor.submit(partial(shift, 1)).result() == 11
+    assert executor.submit(call, shift, 1).result() == 11
+    assert executor.submit(old, 1).result() == 2
+
+    @dataclass
+    class Point:
+        x: int
+        y: int = 0
+        def sum(self): return self.x + self.y
+
+    assert executor.submit(call, Point, 3, 4).result() == Point(3, 4)
+    assert executor.submit(Point(3, 4).sum).result() == 7
+    assert executor.submit(call, Point.sum, Point(3, 5)).result() == 8
+    assert executor.submit(list, [Point(1, 2)]).result() == [Point(1, 2)]
+
+    with Executor(1) as second:
+        assert second.submit(shift, 1).result() == 11
+        assert second.submit(old, 1).result() == 2
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")

@@ -22,9 +22,9 @@ from typing import Any, Literal, SupportsIndex
 
 from ringwalk.config import resolve_num_workers, usable_cpus
 from ringwalk.errors import ConfigError
+from ringwalk.futures.calls import run_call
 from ringwalk.futures.engine import Engine
 from ringwalk.futures.future import Future
-from ringwalk.futures.stream import run_call
 from ringwalk.mappers.options import check_choice, check_integer
 from ringwalk.memory.codec import Inputs
 from ringwalk.observe.progress import Progress

@@ -15,17 +15,13 @@ Not for use by two threads at once, but for ``space.codec``; see ``engine`` for 
 
 from __future__ import annotations
 
-import pickle
-import sys
 from collections import deque
-from collections.abc import Mapping, Sequence
-from types import BuiltinFunctionType, FunctionType
+from collections.abc import Sequence
 from typing import Any, Protocol
-
-import cloudpickle
 
 from ringwalk._core.board import FAILED, RUNNING
 from ringwalk.errors import TaskDied
+from ringwalk.futures.calls import Calls, TaskExit
 from ringwalk.memory.codec import Encoded
 from ringwalk.workers.crew import Death
 from ringwalk.workers.failure import Failure
@@ -36,54 +32,6 @@ from ringwalk.workers.pool import Pool
 
 # Half of what ring and board take: a hint that is pushed again always finds room.
 RECORDS = CAPACITY // 2
-
-Call = tuple[Any, Sequence[Any], dict[str, Any]]
-
-
-class TaskExit(Exception):
-    """Carries ``SystemExit`` out of a task: in a worker it would end the worker."""
-
-
-# Functions that pickle by name, by function in the parent and by name in a worker: looking one up
-# costs more than the rest of a call's pickling.
-_names: dict[Any, bytes] = {}
-_functions: dict[bytes, Any] = {}
-
-
-def named(func: Any, scripted: Mapping[str, Any]) -> Any:
-    """The pickle of a function of a module; any other callable as it is.
-
-    Args:
-        scripted: the functions of ``__main__`` before the workers came. They do not know what was
-            defined, or defined anew, there since: it goes by value.
-    """
-    if type(func) not in (FunctionType, BuiltinFunctionType):
-        return func
-    name = _names.get(func)
-    if name is None:
-        try:
-            if func.__module__ == "__main__" and scripted.get(func.__qualname__) is not func:
-                name = cloudpickle.dumps(func, 5)
-            else:
-                name = pickle.dumps(func, 5)
-        except (pickle.PicklingError, AttributeError, TypeError):  # a lambda, a bound method in C
-            return func
-        _names[func] = name
-    return name
-
-
-def run_call(call: Call) -> Any:
-    """The segment function of a stream: runs one submitted call."""
-    func, args, kwargs = call
-    if type(func) is bytes:
-        name, func = func, _functions.get(func)
-        if func is None:
-            func = _functions[name] = pickle.loads(name)
-    try:
-        return func(*args, **kwargs)
-    except SystemExit as stop:
-        raise TaskExit(stop.code) from stop
-
 
 class Sink(Protocol):
     """Where the outcome of a task goes: a future, of one kind or another.
@@ -119,11 +67,7 @@ class Stream:
         self._ring = pool.space.ring
         self._heap = pool.space.codec.own
         self._max_retries = max_retries
-        self._scripted = {
-            name: func
-            for name, func in vars(sys.modules["__main__"]).items()
-            if type(func) is FunctionType
-        }
+        self._calls = Calls(self.codec)
         self._epoch = pool.next_epoch()
         self._sinks: list[Sink | None] = []
         self._held: list[Sequence[int]] = []  # record -> blocks that its input lies in
@@ -141,7 +85,7 @@ class Stream:
         """Queue one call. Raises what pickling raises."""
         if not self.open:  # a class may have been defined anew since; see _core/plain
             self.codec.begin()
-        encoded = self.codec.dumps(((named(func, self._scripted), args, kwargs),))
+        encoded = self._calls.encode(func, args, kwargs)
         self.open += 1
         if self._free:
             task = self._free.pop()

@@ -128,9 +128,16 @@ class Codec:
             return self._pickle(value, _dumps_reduced if _REDUCERS else pickle.dumps)
         except _PICKLE_ERRORS as refused:
             try:
-                return self._pickle(value, cloudpickle.dumps)
+                return self.dumps_by_value(value)
             except _PICKLE_ERRORS:
                 raise refused from None
+
+    def dumps_by_value(self, value: object) -> Encoded:
+        """Write a value with the functions and classes of ``__main__`` themselves, not their names.
+
+        Raises as ``dumps`` does.
+        """
+        return self._pickle(value, cloudpickle.dumps)
 
     def _with_arrays(self, plain: bytes, arrays: list[np.ndarray[Any, Any]]) -> Encoded:
         blocks: list[int] = []

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from ringwalk.config import resolve_num_workers, usable_cpus
+from ringwalk.futures.calls import run_call
 from ringwalk.futures.engine import Engine
-from ringwalk.futures.stream import run_call
 from ringwalk.futures.work_manager.core import WorkManager
 from ringwalk.futures.work_manager.future import WMFuture
 from ringwalk.observe.progress import Progress

@@ -1,0 +1,104 @@
+"""Calls: what a submitted call is on its way to a worker, and how the worker runs it.
+
+Functions of modules go by name, at a fraction of a pickle's cost. What ``__main__`` got after the
+workers came, or got anew, goes by value: they do not know it, or know what it was before. That
+holds for the function itself and for what the arguments refer to.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Sequence
+from types import BuiltinFunctionType, FunctionType
+from typing import Any
+
+import cloudpickle
+
+from ringwalk.memory.codec import Codec, Encoded
+
+Call = tuple[Any, Sequence[Any], dict[str, Any]]
+
+_MAIN = b"__main__"
+
+# In a worker: functions by their pickles.
+_functions: dict[bytes, Any] = {}
+
+
+class TaskExit(Exception):
+    """Carries ``SystemExit`` out of a task: in a worker it would end the worker."""
+
+
+def run_call(call: Call) -> Any:
+    """The segment function of a stream: runs one submitted call."""
+    func, args, kwargs = call
+    if type(func) is bytes:
+        name, func = func, _functions.get(func)
+        if func is None:
+            func = _functions[name] = pickle.loads(name)
+    try:
+        return func(*args, **kwargs)
+    except SystemExit as stop:
+        raise TaskExit(stop.code) from stop
+
+
+class Calls:
+    """Encodes calls for workers that know ``__main__`` as it is when this is made."""
+
+    def __init__(self, codec: Codec) -> None:
+        self._codec = codec
+        self._known = _definitions()
+        # Looking a function up by its name costs more than the rest of a call's pickling.
+        self._names: dict[Any, bytes] = {}
+
+    def encode(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Encoded:
+        """Write a call. Raises what pickling raises."""
+        func = self._named(func)
+        call = ((func, args, kwargs),)
+        encoded = self._codec.dumps(call)
+        payload, blocks = encoded
+        if _MAIN in payload and self._is_younger(payload, func):
+            for block in blocks:
+                self._codec.own.release(block)
+            return self._codec.dumps_by_value(call)
+        return encoded
+
+    def _named(self, func: Any) -> Any:
+        """The pickle of a function; any other callable as it is."""
+        if type(func) not in (FunctionType, BuiltinFunctionType):
+            return func
+        name = self._names.get(func)
+        if name is None:
+            try:
+                if (
+                    func.__module__ == "__main__"
+                    and self._known.get(func.__qualname__) is not func
+                ):
+                    name = cloudpickle.dumps(func, 5)
+                else:
+                    name = pickle.dumps(func, 5)
+            except (pickle.PicklingError, AttributeError, TypeError):  # a lambda, a method in C
+                return func
+            self._names[func] = name
+        return name
+
+    def _is_younger(self, payload: bytes, func: Any) -> bool:
+        """Whether the arguments name what the workers do not know; rather once too often."""
+        own = func.count(_MAIN) if type(func) is bytes else 0
+        if payload.count(_MAIN) == own:
+            return False
+        return any(
+            name.encode() in payload
+            for name, value in _definitions().items()
+            if self._known.get(name) is not value
+        )
+
+
+def _definitions() -> dict[str, Any]:
+    """The functions and classes that ``__main__`` defines."""
+    return {
+        name: value
+        for name, value in vars(sys.modules["__main__"]).copy().items()
+        if isinstance(value, (FunctionType, type))
+        and getattr(value, "__module__", None) == "__main__"
+    }
