@@ -71,3 +71,19 @@ def test_a_fork_does_not_inherit_what_waits() -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     assert os.waitpid(pid, 0) == (pid, 0)
+
+
+def test_a_child_forked_in_a_block_has_blocks_of_its_own() -> None:
+    with Undisturbed():
+        pid = fork()
+        if pid == 0:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            seen = 0
+            try:
+                with Undisturbed():
+                    os.kill(os.getpid(), signal.SIGINT)
+                    seen = 7
+                os._exit(1)
+            except KeyboardInterrupt:
+                os._exit(seen)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 7

@@ -2,6 +2,7 @@
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.pythread cimport PyThread_get_thread_ident
 
 import os
 import signal
@@ -59,6 +60,19 @@ cdef long LOOK_NS = 1_000_000
 
 
 cdef int came = 0  # signals that came in a block of Undisturbed, as bits; main thread only
+cdef bint inside = False  # the main thread is in such a block
+cdef unsigned long main_thread = threading.main_thread().ident
+
+
+def _forked():
+    """In the child. A block that it was forked in ends in the parent, not here."""
+    global came, inside, main_thread
+    came, inside = 0, False
+    if threading is not None:  # else this module was cleared already
+        main_thread = threading.main_thread().ident
+
+
+os.register_at_fork(after_in_child=_forked)
 
 
 cdef int running_thread() noexcept:
@@ -113,7 +127,6 @@ def fork():
     threads, as CPython 3.12+ does by their number: it waits until none of those that Python
     knows computes. Raises WorkerInitError when one does not come to rest within a second.
     """
-    global came
     if sys is None or sys.is_finalizing():  # None: this module was cleared already
         raise RuntimeError("the interpreter is shutting down: no process can be forked now")
     cdef int pid
@@ -130,7 +143,6 @@ def fork():
         )
     pid = c_fork()
     if pid == 0:
-        came = 0  # the parent's: a block that this was forked in ends there, not here
         PyOS_AfterFork_Child()
         return 0
     # errno must be read before the hooks run Python code.
@@ -183,20 +195,25 @@ cdef class Undisturbed:
     """A block that Ctrl-C and SIGTERM come before or after, not in.
 
     Not by a signal mask: another thread, say of BLAS, would take the signal, and Python would
-    raise in the main thread all the same. The handlers are exchanged, in C: four system calls.
-    Other threads run no Python handlers, so the block does nothing there. It may be nested.
+    raise in the main thread all the same. The handlers are exchanged, in C: two system calls for
+    each that is set, one for each that is not. Other threads run no Python handlers, so the block
+    does nothing there, nor within another one.
     """
 
     cdef c_sigaction before_int
     cdef c_sigaction before_term
-    cdef bint main
+    cdef bint outermost
+    cdef bint had_int
+    cdef bint had_term
 
     def __enter__(self):
-        self.main = threading.get_ident() == threading.main_thread().ident
-        if not self.main:
+        global inside
+        self.outermost = not inside and PyThread_get_thread_ident() == main_thread
+        if not self.outermost:
             return
-        exchange(SIGINT, &self.before_int)
-        exchange(SIGTERM, &self.before_term)
+        inside = True
+        self.had_int = exchange(SIGINT, &self.before_int)
+        self.had_term = exchange(SIGTERM, &self.before_term)
         try:
             PyErr_CheckSignals()  # what came before the block
         except BaseException:
@@ -204,14 +221,17 @@ cdef class Undisturbed:
             raise
 
     def __exit__(self, *exception):
-        if self.main:
+        if self.outermost:
             self.restore()
         return False
 
     cdef void restore(self) noexcept:
-        global came
-        sigaction(SIGINT, &self.before_int, NULL)
-        sigaction(SIGTERM, &self.before_term, NULL)
+        global came, inside
+        inside = False
+        if self.had_int:
+            sigaction(SIGINT, &self.before_int, NULL)
+        if self.had_term:
+            sigaction(SIGTERM, &self.before_term, NULL)
         cdef int late = came
         came = 0
         if late & 1 << SIGTERM:
@@ -220,11 +240,13 @@ cdef class Undisturbed:
             c_raise(SIGINT)
 
 
-cdef void exchange(int number, c_sigaction *before) noexcept:
-    """Have a signal noted only, unless it is ignored or ends the process at once."""
+cdef bint exchange(int number, c_sigaction *before) noexcept:
+    """Have a signal noted only. False: it is ignored or ends the process at once, and still is."""
     cdef c_sigaction ours
+    sigaction(number, NULL, before)
+    if before.sa_handler == SIG_DFL or before.sa_handler == SIG_IGN:
+        return False
     memset(&ours, 0, sizeof(ours))
     ours.sa_handler = note_signal
-    sigaction(number, &ours, before)
-    if before.sa_handler == SIG_DFL or before.sa_handler == SIG_IGN:
-        sigaction(number, before, NULL)
+    sigaction(number, &ours, NULL)
+    return True
