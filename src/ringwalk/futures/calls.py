@@ -70,10 +70,7 @@ class Calls:
         name = self._names.get(func)
         if name is None:
             try:
-                if (
-                    func.__module__ == "__main__"
-                    and self._known.get(func.__qualname__) is not func
-                ):
+                if func.__module__ == "__main__" and self._known.get(func.__qualname__) is not func:
                     name = cloudpickle.dumps(func, 5)
                 else:
                     name = pickle.dumps(func, 5)

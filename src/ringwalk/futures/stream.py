@@ -15,6 +15,7 @@ Not for use by two threads at once, but for ``space.codec``; see ``engine`` for 
 
 from __future__ import annotations
 
+import signal
 from collections import deque
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -26,12 +27,13 @@ from ringwalk.memory.codec import Encoded
 from ringwalk.workers.crew import Death
 from ringwalk.workers.failure import Failure
 from ringwalk.workers.job import Carried, Job
-from ringwalk.workers.persistent import PersistentCrew
+from ringwalk.workers.persistent import Events, PersistentCrew
 from ringwalk.workers.plan import CAPACITY
 from ringwalk.workers.pool import Pool
 
 # Half of what ring and board take: a hint that is pushed again always finds room.
 RECORDS = CAPACITY // 2
+
 
 class Sink(Protocol):
     """Where the outcome of a task goes: a future, of one kind or another.
@@ -67,6 +69,7 @@ class Stream:
         self._ring = pool.space.ring
         self._heap = pool.space.codec.own
         self._max_retries = max_retries
+        self._started = False
         self._calls = Calls(self.codec)
         self._epoch = pool.next_epoch()
         self._sinks: list[Sink | None] = []
@@ -207,7 +210,31 @@ class Stream:
         for block in blocks:
             self._heap.release(block)
 
-    # --- deaths --------------------------------------------------------------------------------
+    # --- workers -------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Have the workers started, if they were not."""
+        if not self._started:
+            self._started = True
+            self.crew.restart(0)  # the first start brings all slots up
+
+    def attend(self, events: Events) -> None:
+        """Answer workers, bury and replace the dead, take in what became final.
+
+        Raises RingwalkError, OSError: workers cannot be had.
+        """
+        for death in self.crew.handle(events) if events else ():
+            self.mourn(death)
+            self.crew.restart(death.slot)
+        self.collect()
+
+    def look_after(self) -> None:
+        """A while without news: look for what an interrupted look may have lost."""
+        for slot in range(self.pool.setup.num_workers):
+            if self._started and self.crew.vacant(slot):
+                self.mourn(Death(slot, None, signal.SIGKILL, was_ready=True))
+                self.crew.restart(slot)
+        self.push_lost_hints()
 
     def mourn(self, death: Death) -> None:
         """A worker is dead: hand out again what it ran, or give it up."""
@@ -243,9 +270,12 @@ class Stream:
         if len(ready) > len(self._ring):
             self._push(ready)
 
-    def claimed(self, slot: int) -> bool:
-        """Whether a worker has a task."""
-        return bool(self.board.claimed_by(slot, len(self._sinks)))
+    def kill_busy(self) -> None:
+        """Kill the workers that have a task."""
+        self.collect()
+        for slot in range(self.pool.setup.num_workers):
+            if self.board.claimed_by(slot, len(self._sinks)):
+                self.crew.kill(slot)
 
     def fail_all(self, make_error: Any) -> None:
         """Nothing will run any more: every open task gets an error of its own."""
