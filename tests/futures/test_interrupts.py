@@ -270,3 +270,31 @@ def test_an_exit_after_ctrl_c_does_not_wait(kind: str) -> None:
         "except KeyboardInterrupt:\n    print('interrupted')",
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
+
+
+@pytest.mark.parametrize("kind", IN_PROCESSES)
+def test_an_exit_after_ctrl_c_in_submit_does_not_wait(kind: str) -> None:
+    done = run(
+        kind,
+        "class Interrupting:\n"
+        "    def __reduce__(self):\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "        return int, ()\n"
+        "manager.submit(signal.pause)\n"
+        "try:\n    manager.submit(abs, (Interrupting(),))\n"
+        "except KeyboardInterrupt:\n    print('interrupted')",
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
+
+
+def test_a_start_while_another_thread_waits_does_not_wait_for_its_task(gates: Gates) -> None:
+    with Executor(2) as executor:
+        future = executor.submit(gates.hold)
+        gates.let_begin()
+        waiting = threading.Thread(target=future.result)
+        waiting.start()
+        executor.start()
+        assert not future.done()
+        gates.let_end()
+        waiting.join()
+        assert future.result() == "held"

@@ -45,7 +45,7 @@ class Engine:
     """A pool with a stream of tasks on it. Thread-safe, but for what says otherwise.
 
     Attributes:
-        interrupted: a wait ended by Ctrl-C, and nothing was submitted since. At
+        interrupted: a wait or a submission ended by Ctrl-C, and nothing was submitted since. At
             interpreter exit such an engine does not wait for its tasks.
         closing: it takes no more tasks; the dispatcher ends it when none is open.
     """
@@ -97,18 +97,22 @@ class Engine:
         Raises what pickling raises, ClosedError, BrokenExecutorError, ForkedError.
         """
         self._check()
-        with Undisturbed(), self._lock:
-            stream = self._stream
-            if stream is None:
-                raise ClosedError(
-                    "cannot schedule new futures after shutdown; make another executor"
-                )
-            stream.begin()
-            self.interrupted = False
-            stream.submit(sink, func, args, kwargs)
-            self._progress.more()
-            if self._dispatcher.thread is None:
-                self._dispatcher.start()
+        try:
+            with Undisturbed(), self._lock:
+                stream = self._stream
+                if stream is None:
+                    raise ClosedError(
+                        "cannot schedule new futures after shutdown; make another executor"
+                    )
+                stream.begin()
+                self.interrupted = False
+                stream.submit(sink, func, args, kwargs)
+                self._progress.more()
+                if self._dispatcher.thread is None:
+                    self._dispatcher.start()
+        except KeyboardInterrupt:  # one that came meanwhile; the task may have been submitted
+            self.interrupted = True
+            raise
         if self._dispatcher.resting:
             self._dispatcher.kick()
         if self._progress.wanted:
