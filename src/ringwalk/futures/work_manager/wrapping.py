@@ -7,9 +7,12 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
+import pickle
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
+
+import cloudpickle
 
 from ringwalk._core.process import Undisturbed
 from ringwalk.errors import ClosedError
@@ -53,9 +56,19 @@ class WrappingWorkManager(WorkManager):
         assert self._executor is not None
         future = self._new_future()
         with Undisturbed():  # an executor holds locks that its shutdown wants
-            inner = self._executor.submit(_run, fn, tuple(args or ()), dict(kwargs or {}))
-        inner.add_done_callback(lambda done: _pass_on(done, future))
+            inner = self._send(self._executor, fn, tuple(args or ()), dict(kwargs or {}))
+        inner.add_done_callback(lambda done: _pass_on(done, self._open_result, future))
         return future
+
+    def _send(
+        self, executor: concurrent.futures.Executor, fn: Any, args: Any, kwargs: Any
+    ) -> concurrent.futures.Future[Any]:
+        """Have the executor run the call."""
+        return executor.submit(_run, fn, args, kwargs)
+
+    def _open_result(self, result: Any) -> Any:
+        """The call's result, from what the executor has of it."""
+        return result
 
 
 class TaskExit(Exception):
@@ -69,13 +82,28 @@ def _run(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any])
         raise TaskExit(stop) from stop
 
 
-def _pass_on(inner: concurrent.futures.Future[Any], future: WMFuture) -> None:
+def _run_sealed(call: bytes) -> bytes:
+    """Run a pickled call; its result, pickled."""
+    fn, args, kwargs = pickle.loads(call)
+    pickled: bytes = cloudpickle.dumps(_run(fn, args, kwargs), protocol=5)
+    return pickled
+
+
+def _pass_on(
+    inner: concurrent.futures.Future[Any], open_result: Callable[[Any], Any], future: WMFuture
+) -> None:
     if inner.cancelled():
         error: BaseException | None = ClosedError("the work manager was shut down")
     else:
         error = inner.exception()
+    result = None
     if error is None:
-        future._set_result(inner.result())
+        try:
+            result = open_result(inner.result())
+        except Exception as unreadable:  # unpickling runs user code
+            error = unreadable
+    if error is None:
+        future._set_result(result)
     elif isinstance(error, TaskExit):
         future._set_exception(error.args[0], error.__traceback__)
     else:
@@ -132,7 +160,11 @@ class MPIWorkManager(WrappingWorkManager):
 
 
 class DaskWorkManager(WrappingWorkManager):
-    """Runs tasks on a Dask cluster: the scheduler at ``WM_DASK_SCHEDULER``, or one of our own."""
+    """Runs tasks on a Dask cluster: the scheduler at ``WM_DASK_SCHEDULER``, or one of our own.
+
+    Dask starts dead workers anew, and runs a task of theirs as often as its option
+    ``distributed.scheduler.allowed-failures`` says; then the task fails with ``KilledWorker``.
+    """
 
     def __init__(
         self,
@@ -161,6 +193,16 @@ class DaskWorkManager(WrappingWorkManager):
             )
         executor: concurrent.futures.Executor = self._client.get_executor(pure=False)
         return executor
+
+    def _send(
+        self, executor: concurrent.futures.Executor, fn: Any, args: Any, kwargs: Any
+    ) -> concurrent.futures.Future[Any]:
+        # Dask's scheduler unpickles, too, and its client waits for ever for a result that cannot
+        # be pickled.
+        return executor.submit(_run_sealed, cloudpickle.dumps((fn, args, kwargs), protocol=5))
+
+    def _open_result(self, result: Any) -> Any:
+        return pickle.loads(result)
 
     def _close(self, executor: concurrent.futures.Executor) -> None:
         executor.shutdown(wait=False)  # Dask's cancels what waits, and knows no other argument
