@@ -1,0 +1,54 @@
+"""Faults beneath an MPIWorkManager, each in a job of its own. A dead rank ends the job."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = Path(__file__).with_name("faults_program.py")
+MPIEXEC = Path(sys.executable).with_name("mpiexec")
+
+
+def run(fault: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [MPIEXEC, "-n", "3", sys.executable, PROGRAM, fault, folder],
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+
+
+@pytest.mark.parametrize("fault", ["raises", "ctrl_c", "shutdown"])
+def test_the_job_goes_on(fault: str, tmp_path: Path) -> None:
+    done = run(fault, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("done\n")
+
+
+@pytest.mark.parametrize("fault", ["killed_rank", "killed_master"])
+def test_a_killed_rank_ends_the_job(fault: str, tmp_path: Path) -> None:
+    done = run(fault, tmp_path)
+    assert done.returncode != 0
+    assert "done" not in done.stdout
+    assert "KILLED" in done.stdout.upper()
+    assert not any(alive(pid) for pid in pids(done.stdout))
+
+
+def test_an_exit_without_shutdown_waits_for_what_was_submitted(tmp_path: Path) -> None:
+    done = run("exit_without_shutdown", tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list(tmp_path.iterdir())) == 20
+    assert not any(alive(pid) for pid in pids(done.stdout))
+
+
+def pids(output: str) -> list[str]:
+    """Those of the ranks, the master's first."""
+    told = next(line for line in output.splitlines() if line.startswith("pids "))
+    return told.split()[1:]
+
+
+def alive(pid: str) -> bool:
+    return Path(f"/proc/{pid}/status").exists()
