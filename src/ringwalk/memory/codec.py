@@ -115,6 +115,13 @@ class Codec:
         self._encoder.begin()
         self._decoder.begin()
 
+    def acquaint(self, value: object) -> None:
+        """Look at the classes of a value, so that processes forked from this one need not.
+
+        Writes nothing to shared memory. Raises what looking at a class raises.
+        """
+        self._encoder.dumps(value, _NO_BUFFERS, [])
+
     def dumps(self, value: object) -> Encoded:
         """Write a value; what pickle refuses as well (lambdas, ``__main__``) goes by cloudpickle.
 

@@ -32,6 +32,7 @@ from ringwalk._core.board import RUNNING, SLOT_READY
 from ringwalk._core.heap import hold_all, unhold_all
 from ringwalk._core.process import die_with_parent
 from ringwalk.errors import RingwalkError, WorkerInitError
+from ringwalk.memory.codec import Codec
 from ringwalk.workers.bootstrap import (
     exit_code,
     fork_patiently,
@@ -45,7 +46,15 @@ from ringwalk.workers.bootstrap import (
 )
 from ringwalk.workers.crew import Death, EarlyDeaths
 from ringwalk.workers.cuda_guard import check_fork_safe
-from ringwalk.workers.job import Getter, Job, NoSources, make_call, make_marker
+from ringwalk.workers.job import (
+    Getter,
+    Indexed,
+    Job,
+    Marker,
+    NoSources,
+    make_call,
+    make_marker,
+)
 from ringwalk.workers.loop import Publisher, run_task
 from ringwalk.workers.openmp import release_openmp_threads
 from ringwalk.workers.plan import Workspace
@@ -234,6 +243,8 @@ def run_lane(setup: Setup, inherited: Workspace, job: Job, slot: int, parent: in
         if setup.worker_init is None:
             call = make_call(setup, make_worker(setup, slot), job, NoSources())
             release_openmp_threads()  # of the worker type's constructor
+        mark = make_marker(job, NoSources())
+        _acquaint(space.codec, job)
         gc.disable()
         gc.freeze()  # a collection in a child would copy every page that it marks
         board.set_phase(slot, SLOT_READY)
@@ -248,7 +259,7 @@ def run_lane(setup: Setup, inherited: Workspace, job: Job, slot: int, parent: in
                 continue
             if pid == 0:
                 gc.enable()
-                run_child(setup, publish, job, task, slot, lane, call)
+                run_child(setup, publish, job, task, slot, lane, call, mark)
             _, status = os.waitpid(pid, 0)
             heap.refresh()
             # Killed after its commit, it may have died before it woke the parent: our death does.
@@ -262,6 +273,15 @@ def run_lane(setup: Setup, inherited: Workspace, job: Job, slot: int, parent: in
         leave(code)
 
 
+def _acquaint(codec: Codec, job: Job) -> None:
+    """Look at the first walker's arguments, because results mostly are of the same classes."""
+    for column in (*job.positional, *job.named.values()):
+        if isinstance(column, Indexed) and type(column.values) in (list, tuple):
+            # What is wrong with a value, the child that returns one like it reports.
+            with contextlib.suppress(Exception):
+                codec.acquaint(column.values[job.first])
+
+
 def run_child(
     setup: Setup,
     publish: Publisher,
@@ -270,6 +290,7 @@ def run_child(
     slot: int,
     lane: int,
     call: Getter | None,
+    mark: Marker,
 ) -> NoReturn:
     """A task process's whole life: one segment."""
     code = 1
@@ -282,7 +303,7 @@ def run_child(
         except Exception as error:  # worker_init is user code
             publish.failure(task, error, "start")
         else:
-            run_task(publish, task, call, make_marker(job, NoSources()))
+            run_task(publish, task, call, mark)
         code = 0
     except SystemExit as stop:
         code = exit_code(stop.code)
