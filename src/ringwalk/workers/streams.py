@@ -54,7 +54,9 @@ def kept_globals(seed: int | None) -> Iterator[None]:
 
 
 def part_from_parent() -> None:
-    """Give a forked process streams of its own: it inherited its parent's, as did its siblings."""
+    """Give a forked process streams of its own: it inherited its parent's, as did its siblings.
+
+    Only numpy's: ``random`` seeds itself anew after every fork.
+    """
     # Not by a SeedSequence: a lane does this before each fork, and what it touches is copied.
     numpy.random.seed(np.frombuffer(os.urandom(32), np.uint32))
-    random.seed(int.from_bytes(os.urandom(32), "little"))
