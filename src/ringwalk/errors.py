@@ -44,6 +44,10 @@ class HeapFullError(RingwalkError, MemoryError):
     """Shared memory for task payloads could not be had; nothing was left behind."""
 
 
+class PinError(RingwalkError, RuntimeError):
+    """CUDA refused to register memory as pinned."""
+
+
 class WorkerInitError(RingwalkError, RuntimeError):
     """A worker failed before it could take its first task."""
 

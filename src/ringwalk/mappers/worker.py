@@ -8,6 +8,7 @@ from typing import Any
 from ringwalk.errors import ConfigError
 from ringwalk.mappers.options import check_choice
 from ringwalk.mappers.process import ProcessMapper
+from ringwalk.memory.pinned import check_can_pin
 from ringwalk.workers.launch import StartMethod
 from ringwalk.workers.setup import SegmentFunc, Setup, offered_names
 from ringwalk.workers.worker import Worker
@@ -31,6 +32,9 @@ class WorkerMapper(ProcessMapper):
             workers are no longer the first to be killed when memory runs out. The names of
             walker blocks, temporary ones included, stay open to the user.
         monitor: let ``ringwalk top`` of the same user show what the workers do.
+        pin_blocks: have each worker register the walker blocks that it gets with CUDA as pinned
+            memory, so that copies between rows and its GPU run at the speed of the bus. Needs
+            cuda-python or CuPy.
 
     Constants of a map (``itertools.repeat``) are unpickled once a worker and map: a segment that
     changes one changes it for the later segments of that worker.
@@ -41,6 +45,7 @@ class WorkerMapper(ProcessMapper):
         *args: Any,
         worker_type: type[Worker] | None = None,
         start_method: StartMethod = "fork",
+        pin_blocks: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
@@ -50,6 +55,9 @@ class WorkerMapper(ProcessMapper):
                 f"harden=True with start_method={start_method!r}: a fresh interpreter holds the "
                 "shared memory before it can be hardened; use start_method='fork'"
             )
+        if pin_blocks:
+            check_can_pin()
+        self._pin_blocks = pin_blocks
         self._start_method: StartMethod = start_method
         self._worker_type = check_worker_type("worker_type", worker_type)
 
@@ -80,6 +88,7 @@ class WorkerMapper(ProcessMapper):
             )
 
     def _start(self, setup: Setup) -> None:
+        setup = replace(setup, pin_blocks=self._pin_blocks)
         pool = self._open_pool(setup, "persistent", self._start_method)
         try:
             pool.crew.fill(None)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, NoReturn, Self, SupportsIndex, overload
 
@@ -23,6 +23,7 @@ from ringwalk.memory.archive import read_columns, write_columns
 from ringwalk.memory.fields import Fields, FieldSpec, check_count, check_fields
 from ringwalk.memory.generations import Generations, gather
 from ringwalk.memory.header import Header
+from ringwalk.memory.pinned import pin
 from ringwalk.memory.row import Columns, Row
 from ringwalk.memory.segment import Segment
 
@@ -41,9 +42,10 @@ class WalkerBlock(Generations):
     allocated at once, so a block takes about twice the size of its walkers.
     """
 
-    __slots__ = ("__weakref__", "_segment")
+    __slots__ = ("__weakref__", "_segment", "_unpin")
 
     _segment: Segment
+    _unpin: Callable[[], object] | None
 
     def __init__(self, n: SupportsIndex, /, **fields: FieldSpec) -> None:
         self._make(check_count(n), check_fields(fields), None)
@@ -90,11 +92,29 @@ class WalkerBlock(Generations):
         self._front[0]
         return self._segment.fd
 
+    def pin(self) -> None:
+        """Register the memory with CUDA as pinned, in this process, until ``close``. Idempotent.
+
+        Copies between rows and a GPU then run at the speed of the bus, and beside other work. This
+        starts CUDA in the process that calls it: call it in workers, or have a mapper do so by
+        ``WorkerMapper(pin_blocks=True)``, and never in a process that is to fork.
+
+        Raises:
+            ConfigError: neither cuda-python nor CuPy is installed.
+            PinError: CUDA refused: no GPU, no driver, or not so much memory.
+        """
+        self._front[0]
+        if self._unpin is None:
+            self._unpin = pin(self._segment.memory, self)
+
     def close(self) -> None:
         """Let go of the memory; the owner of a named block removes the name. Idempotent.
 
         Arrays and rows that were taken from the block stay valid and keep the memory alive.
         """
+        if self._unpin is not None:
+            self._unpin()
+            self._unpin = None
         self._segment.close()
         self._drop_rows()
 
@@ -195,6 +215,7 @@ class WalkerBlock(Generations):
 
     def _open(self, segment: Segment, header: Header) -> None:
         self._segment = segment
+        self._unpin = None
         self._map_rows(segment.memory, header)
 
     def _position(self, key: SupportsIndex) -> int:

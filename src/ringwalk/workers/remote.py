@@ -75,9 +75,12 @@ class RemoteJobs:
                     "while its rows were being mapped"
                 )
             try:
-                self._blocks[number] = WalkerBlock.from_fd(answer.fd)
+                block = WalkerBlock.from_fd(answer.fd)
             finally:
                 os.close(answer.fd)
+            if self._setup.pin_blocks:
+                block.pin()
+            self._blocks[number] = block
         return self._blocks[number]
 
     def element(self, task: int, position: int, count: int) -> Any:

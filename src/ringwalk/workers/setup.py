@@ -33,6 +33,8 @@ class Setup:
     inputs: Inputs = "copy"
     threads: int = 1
     """BLAS/OpenMP threads a worker may use."""
+    pin_blocks: bool = False
+    """Whether a worker registers the blocks that it opens with CUDA."""
 
 
 def offered_names(segment_func: SegmentFunc) -> frozenset[str]:
