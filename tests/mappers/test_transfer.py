@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import os
 import pickle
 import resource
+import select
 import threading
 from typing import Any
 
@@ -148,6 +150,29 @@ def test_objects_in_chunks(count: int) -> None:
     with WorkerMapper(lambda d, k: (d["k"], k), num_workers=2) as mapper:
         walkers = [{"k": k, "data": b"x" * 1000} for k in range(count)]
         assert mapper.map(walkers, [[k] for k in range(count)]) == [(k, [k]) for k in range(count)]
+
+
+def test_workers_begin_while_later_arrays_are_still_copied() -> None:
+    receive, send = os.pipe()
+    begun = select.poll()
+    begun.register(receive, select.POLLIN)
+
+    class Late:
+        def __reduce__(self) -> tuple[Any, ...]:
+            assert begun.poll(60_000), "no worker has begun with the walkers before this one"
+            return (str, ())
+
+    def segment(walker: Any) -> int:
+        os.write(send, b"!")
+        return len(walker)
+
+    try:
+        with WorkerMapper(segment, num_workers=1) as mapper:
+            arrays = [np.zeros(100_000) for _ in range(3)]
+            assert mapper.map([*arrays, Late()]) == [100_000, 100_000, 100_000, 0]
+    finally:
+        os.close(receive)
+        os.close(send)
 
 
 def test_more_walkers_than_one_wave_takes(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,8 +17,8 @@ from ringwalk.workers.pool import Pool
 
 # Longer strings are better sent to the one worker that needs them.
 _LIGHT_STRING = 64
-# Payloads of so many tasks, or so many bytes, share a block and are pushed together: workers
-# start early, and waking them is rare.
+# Payloads of so many tasks, or so many bytes with their arrays, are written and then pushed
+# together: workers start early, while we copy what comes next, and waking them is rare.
 _CHUNK_TASKS = 64
 _CHUNK_BYTES = 1 << 18
 
@@ -111,6 +111,7 @@ class Wire:
                 if made:
                     blocks.extend(made)
                     outside[task] = codec.moved - moved
+                    size += outside[task]
             lengths.append(len(payload))
             parts.append(payload)
             size += len(payload)
