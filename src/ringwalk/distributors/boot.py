@@ -1,7 +1,8 @@
-"""Run by a fresh interpreter to become a supervisor, without what ``import ringwalk`` brings.
+"""Run by a fresh interpreter to become a supervisor, on the standard library and this package.
 
-The mappers import numpy: 0.25 s and 20 MB that a process which only starts commands has no use
-for. So the packages are entered by bare modules in their names, with the same folders behind.
+Neither the folders of other packages are on its path nor is the caller's side of this one imported,
+which a process that only starts commands has no use for. So the packages are entered by bare
+modules in their names, with the same folders behind.
 
     boot.py <settings as JSON>
 """
