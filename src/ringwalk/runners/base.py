@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, SupportsIndex
+from typing import Any, Self, SupportsIndex, TypedDict
 
 import numpy as np
 
@@ -38,6 +38,16 @@ from ringwalk.workers.command import Launcher
 class _Active:
     attempt: Attempt
     deadline: float
+
+
+class RunnerOptions(TypedDict, total=False):
+    """What every runner takes by keyword; see ``Runner``."""
+
+    parallel: SupportsIndex | None
+    timeout: float | None
+    retries: int
+    log_dir: str | os.PathLike[str] | None
+    progress: Progress | bool | None
 
 
 class Runner(ABC):

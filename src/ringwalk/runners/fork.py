@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from functools import partial
-from typing import Any, SupportsIndex
+from typing import Any, Unpack
 
 from threadpoolctl import ThreadpoolController
 
 from ringwalk.config import usable_cpus
 from ringwalk.memory import RunTable
-from ringwalk.observe.progress import Progress
-from ringwalk.runners.base import Runner
+from ringwalk.runners.base import Runner, RunnerOptions
 from ringwalk.runners.process import RunProcess
 from ringwalk.workers.bootstrap import limit_threads
 
@@ -39,21 +37,9 @@ class ForkRunner(Runner):
         self,
         function: Callable[[Any], object],
         table: RunTable | None = None,
-        *,
-        parallel: SupportsIndex | None = None,
-        timeout: float | None = None,
-        retries: int = 0,
-        log_dir: str | os.PathLike[str] | None = None,
-        progress: Progress | bool | None = None,
+        **options: Unpack[RunnerOptions],
     ) -> None:
-        super().__init__(
-            table,
-            parallel=parallel,
-            timeout=timeout,
-            retries=retries,
-            log_dir=log_dir,
-            progress=progress,
-        )
+        super().__init__(table, **options)
         self.function = function
         threads = max(1, usable_cpus() // self.parallel)
         self._limit = partial(limit_threads, threads, ThreadpoolController())

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import SupportsIndex
+from typing import Unpack
 
 from ringwalk.memory import RunTable
-from ringwalk.observe.progress import Progress
 from ringwalk.runners.attempt import Outcome, describe_exit
-from ringwalk.runners.base import Runner
+from ringwalk.runners.base import Runner, RunnerOptions
 from ringwalk.workers.command import Command, Program
 
 Environment = Mapping[str, str] | Callable[[int], Mapping[str, str]]
@@ -39,20 +38,9 @@ class LocalRunner(Runner):
         *,
         env: Environment | None = None,
         cwd: str | os.PathLike[str] | None = None,
-        parallel: SupportsIndex | None = None,
-        timeout: float | None = None,
-        retries: int = 0,
-        log_dir: str | os.PathLike[str] | None = None,
-        progress: Progress | bool | None = None,
+        **options: Unpack[RunnerOptions],
     ) -> None:
-        super().__init__(
-            table,
-            parallel=parallel,
-            timeout=timeout,
-            retries=retries,
-            log_dir=log_dir,
-            progress=progress,
-        )
+        super().__init__(table, **options)
         self.command = command
         self._program = Program(command)
         self._env = env

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Unpack
 
+from ringwalk.memory import RunTable
 from ringwalk.runners.attempt import Attempt
+from ringwalk.runners.base import RunnerOptions
 from ringwalk.runners.fork import ForkRunner
 from ringwalk.runners.process import RunProcess
 
@@ -19,8 +22,13 @@ class PoolRunner(ForkRunner):
     one and are waited for one by one. So each worker has a socket of its own, and no board.
     """
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
+    def __init__(
+        self,
+        function: Callable[[Any], object],
+        table: RunTable | None = None,
+        **options: Unpack[RunnerOptions],
+    ) -> None:
+        super().__init__(function, table, **options)
         self._idle: list[RunProcess] = []
 
     def _start(self, run_id: int) -> RunProcess:
