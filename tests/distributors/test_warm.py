@@ -18,7 +18,7 @@ from ringwalk.distributors import CommandDistributor, ExitInfo
 Make = Callable[..., CommandDistributor]
 
 TOOL = """
-import atexit, json, logging, os, random, signal, sys, threading
+import atexit, gc, json, logging, os, random, signal, sys, threading
 
 import heavy
 
@@ -39,6 +39,7 @@ def state():
         "stdin": sys.stdin.read(), "threads": threading.active_count(),
         "leader": os.getpgrp() == os.getpid(), "imported": "tool" in sys.modules,
         "main": sys.modules["__main__"].state is state,
+        "garbage": [gc.isenabled(), gc.get_threshold()],
     }
 
 def main():
