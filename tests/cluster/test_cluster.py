@@ -31,7 +31,7 @@ from ringwalk import (
     WorkerMapper,
 )
 from ringwalk.cluster import Broadcast, ClusterMapper
-from ringwalk.cluster.cutter import AHEAD, Cutter
+from ringwalk.cluster.cutter import AHEAD, MOST_TOGETHER, Cutter
 from ringwalk.errors import NodeLostError
 
 MakeCluster = Callable[..., ClusterMapper]
@@ -122,6 +122,17 @@ def test_a_batch_is_a_moment_s_work_and_a_fair_share() -> None:
     assert quick.size(800) == 800 // (4 * AHEAD)
     assert quick.size(1) == 1
     assert Cutter(nodes=4, fixed=256).size(100) == 100
+
+
+def test_short_batches_travel_together() -> None:
+    cutter = Cutter(nodes=2, fixed=256)
+    assert cutter.together(100 * 256) == 1  # nothing is known
+    cutter.learn(256, 0.001)
+    assert cutter.together(100 * 256) == MOST_TOGETHER
+    assert cutter.together(12 * 256) == 12 // (2 * AHEAD)
+    assert cutter.together(1) == 1
+    cutter.learn(256, 0.1)
+    assert cutter.together(100 * 256) == 1
 
 
 # --- values that stay ------------------------------------------------------------------------
@@ -312,6 +323,31 @@ def test_a_lost_batch_is_sent_again(losses: int, retries: int, ends_well: bool) 
                 mapper.map(range(12))
             assert caught.value.walkers == range(4, 8)
             assert isinstance(caught.value.__cause__, ConnectionError)
+
+
+class LosesSeveral(Threads):
+    """Loses the first call that brings more than one batch."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.lost = 0
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        if len(args) > 1 and not self.lost:
+            self.lost = len(args)
+            lost: Future[Any] = Future()
+            lost.set_exception(ConnectionError("the node is gone"))
+            return lost
+        return super().submit(fn, *args, **kwargs)
+
+
+def test_batches_that_are_lost_together_are_sent_again() -> None:
+    with (
+        LosesSeveral() as engine,
+        ClusterMapper(engine, square, 1, batch_size=4, max_retries=1) as mapper,
+    ):
+        while not engine.lost:  # once a batch was seen to be short
+            assert mapper.map(range(400)) == [k * k for k in range(400)]
 
 
 def test_a_killed_node_leaves_no_workers(cluster: MakeCluster) -> None:

@@ -69,7 +69,7 @@ class Call:
             records.view(np.uint8).reshape(len(records), records.dtype.itemsize)
             for _, records in (block.generations() for block in arguments.blocks)
         ]
-        self._pending: dict[Future[Reply], _Sent] = {}
+        self._pending: dict[Future[list[Reply]], tuple[_Sent, ...]] = {}
         self._number = 0
         self._host = socket.gethostname()
 
@@ -83,34 +83,44 @@ class Call:
         outgoing = self._outgoing
         while len(self._pending) < self._cutter.credits and not self._stopping:
             left = outgoing.count - outgoing.next
-            if not left:
+            cut = (self._cut() for _ in range(self._cutter.together(left) if left else 0))
+            sent = [_Sent(batch) for batch in cut if batch is not None]
+            if not sent:
                 return
-            first = outgoing.next
-            try:
-                count, columns = outgoing.cut(self._cutter.size(left))
-            except TransferError as error:
-                self.errors[error.walker] = error
-                outgoing.count = first  # as on one node: nothing after it is handed out
-                return
-            self._number += 1
-            run, epoch, cycle, names = self._fleet.run, self._epoch, self._cycle, outgoing.names
-            batch = Batch(run, epoch, self._number, first, count, cycle, columns, names)
-            self._send(_Sent(batch))
+            self._send(*sent)
+
+    def _cut(self) -> Batch | None:
+        """The next batch; None if no walker is left, or the next one's arguments cannot travel."""
+        outgoing = self._outgoing
+        first, left = outgoing.next, outgoing.count - outgoing.next
+        if not left:
+            return None
+        try:
+            count, columns = outgoing.cut(self._cutter.size(left))
+        except TransferError as error:
+            self.errors[error.walker] = error
+            outgoing.count = first  # as on one node: nothing after it is handed out
+            return None
+        self._number += 1
+        run, epoch, cycle, names = self._fleet.run, self._epoch, self._cycle, outgoing.names
+        return Batch(run, epoch, self._number, first, count, cycle, columns, names)
 
     def advance(self) -> list[int]:
         """Sleep until a batch ends; the walkers that succeeded in it."""
         ended, _ = wait(self._pending, return_when=FIRST_COMPLETED)
         fresh: list[int] = []
         for future in ended:
-            sent = self._pending.pop(future)
+            batches = self._pending.pop(future)
             try:
-                reply = future.result()
+                replies = future.result()
             except BaseException as error:
                 if isinstance(error, (KeyboardInterrupt, SystemExit)):
                     raise
-                self._mourn(sent, error)
+                for sent in batches:
+                    self._mourn(sent, error)
             else:
-                fresh += self._take(sent, reply)
+                for sent, reply in zip(batches, replies, strict=True):
+                    fresh += self._take(sent, reply)
         self.fill()
         return fresh
 
@@ -128,11 +138,12 @@ class Call:
     def _stopping(self) -> bool:
         return bool(self.errors) and self._options.on_error == "stop"
 
-    def _send(self, sent: _Sent) -> None:
+    def _send(self, *batches: _Sent) -> None:
         try:
-            self._pending[self._fleet.send(sent.batch)] = sent
+            self._pending[self._fleet.send(*(sent.batch for sent in batches))] = batches
         except RuntimeError as error:  # BrokenExecutor is one, and so is "after shutdown"
-            self._give_up(sent, error)
+            for sent in batches:
+                self._give_up(sent, error)
 
     def _take(self, sent: _Sent, reply: Reply) -> Sequence[int]:
         batch = sent.batch

@@ -8,10 +8,10 @@ TARGET_S = 0.1
 """What a batch should take on its node: long against its way there and back, short in a map."""
 
 AHEAD = 2
-"""Batches under way for each node: one is run while the next one travels."""
+"""Calls under way for each node: one is run while the next one travels."""
 
-SHORT_S, AHEAD_IF_SHORT = 0.01, 8
-"""Batches shorter than this take longer to travel than to run: more of them are under way."""
+SHORT_S, MOST_TOGETHER = 0.01, 8
+"""Batches that take longer to travel than to run travel together: so many, or for so long."""
 
 MOST_BYTES = 64 << 20
 """A batch is closed when it holds so much."""
@@ -42,8 +42,15 @@ class Cutter:
 
     @property
     def credits(self) -> int:
-        """How many batches may be under way."""
-        return self._nodes * (AHEAD_IF_SHORT if self._batch_s < SHORT_S else AHEAD)
+        """How many calls of the engine may be under way."""
+        return self._nodes * AHEAD
+
+    def together(self, left: int) -> int:
+        """Batches of the next call, for ``left`` walkers that no batch has taken yet."""
+        if self._batch_s >= SHORT_S / 2:
+            return 1
+        share = left // (self.size(left) * self._nodes * AHEAD)
+        return max(1, min(share, MOST_TOGETHER, int(SHORT_S / self._batch_s)))
 
     def size(self, left: int) -> int:
         """Walkers of the next batch, of ``left`` that no batch has taken yet."""

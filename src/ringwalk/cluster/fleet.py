@@ -45,7 +45,7 @@ class Fleet:
         try:
             replies = [self.engine.submit(serve, hello) for _ in range(self.size)]
             for future in replies:
-                reply = future.result()
+                (reply,) = future.result()
                 if reply.failure is not None:
                     raise reply.failure.original()
                 self.meet(reply.node)
@@ -74,8 +74,9 @@ class Fleet:
                 )
         return self._first_worker[key]
 
-    def send(self, batch: Batch) -> Future[Reply]:
-        return self.engine.submit(serve, batch)
+    def send(self, *batches: Batch) -> Future[list[Reply]]:
+        """Have a node run batches, one after the other."""
+        return self.engine.submit(serve, *batches)
 
     def supplied(self, batch: Batch, wants: tuple[str, ...], packs: dict[str, Pack]) -> Batch:
         """The batch with what a node lacks."""

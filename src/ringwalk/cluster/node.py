@@ -159,9 +159,9 @@ _inherited: list[Node] = []
 os.register_at_fork(after_in_child=_forget)
 
 
-def serve(batch: Batch) -> Reply:
-    """Run a batch on this process's pool. What engines are given to call."""
-    return _node.serve(batch)
+def serve(*batches: Batch) -> list[Reply]:
+    """Run batches on this process's pool. What engines are given to call."""
+    return [_node.serve(batch) for batch in batches]
 
 
 def retire(run: str) -> NodeInfo | None:
