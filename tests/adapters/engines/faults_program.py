@@ -122,28 +122,30 @@ def shutdown(manager: MPIWorkManager, folder: Path) -> None:
 
 def killed_rank(manager: MPIWorkManager, folder: Path) -> None:
     """MPI ends the whole job."""
-    tell_pids(manager)
+    tell_what_it_has(manager)
     manager.submit(die).get_exception()
 
 
 def killed_master(manager: MPIWorkManager, folder: Path) -> None:
     """So it does here."""
-    tell_pids(manager)
+    tell_what_it_has(manager)
     manager.submit(signal.pause)
     die()
 
 
 def exit_without_shutdown(manager: MPIWorkManager, folder: Path) -> None:
     """What was submitted is run first."""
-    tell_pids(manager)
+    tell_what_it_has(manager)
     for k in range(20):
         manager.submit(Path.touch, (folder / str(k),))
     sys.exit()
 
 
-def tell_pids(manager: MPIWorkManager) -> None:
+def tell_what_it_has(manager: MPIWorkManager) -> None:
     pids = {future.get_result() for future in manager.submit_many([(os.getpid, (), {})] * 50)}
     print("pids", os.getpid(), *pids, flush=True)
+    maps = Path("/proc/self/maps").read_text().split()
+    print("memory", *{word for word in maps if word.startswith("/dev/shm/")}, flush=True)
 
 
 FAULTS = (
