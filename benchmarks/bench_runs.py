@@ -113,7 +113,7 @@ def bench_commands(side_by_side: Callable[[Scenario], None]) -> None:
 
 GROWTH = tuple(
     Scenario(
-        f"longest pause of 2 writers while a table grows from 1e3 to 1e6 rows, {what}",
+        f"writers' longest pause, table of 1e3 rows to 1e6, {what}",
         1,
         ours=(named("growing"),),
         rivals=(named("not growing"),),

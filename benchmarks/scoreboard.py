@@ -15,6 +15,7 @@ from rich.table import Table
 from benchmarks.contest import AtMost, Contestant, Scenario, Times
 from benchmarks.interleave import Ratio, Timing
 
+_WIDEST = 48
 _HEADINGS = ("ours", "takes", "rival", "takes", "rival/ours", "quartiles", "target", "")
 _UNITS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 
@@ -69,7 +70,9 @@ class Scoreboard:
 
     def print(self, console: Console) -> None:
         table = Table(title="medians a walker, 2 workers", box=box.SIMPLE_HEAD)
-        for heading in _HEADINGS:
+        first, *others = _HEADINGS
+        table.add_column(first, max_width=_WIDEST)  # a long scenario wraps, and squeezes nothing
+        for heading in others:
             table.add_column(heading, no_wrap=True)
         previous = ("", "")
         for v in self.verdicts:
