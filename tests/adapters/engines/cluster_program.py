@@ -16,12 +16,19 @@ from ringwalk.cluster.mpi import mpi_engine
 
 def advance(row: Row, by: float, table: dict[str, Any], rng: np.random.Generator) -> Any:
     """Writes its row, and says where it ran."""
-    from mpi4py import MPI
-
     row.x += by
     row.y[:] = table["values"][:3]
-    # The worker is no rank of the job: it may even use MPI for itself.
-    return socket.gethostname(), os.getpid(), MPI.COMM_WORLD.Get_size(), rng.random()
+    return socket.gethostname(), os.getpid(), size_of_own_world(), rng.random()
+
+
+def size_of_own_world() -> int:
+    """A worker is no rank of the job: it may even use MPI for itself, if it ends that as well."""
+    from mpi4py import MPI
+
+    if not MPI.Is_finalized():
+        os.environ["SIZE_OF_OWN_WORLD"] = str(MPI.COMM_WORLD.Get_size())
+        MPI.Finalize()  # or its shared memory stays
+    return int(os.environ["SIZE_OF_OWN_WORLD"])
 
 
 def double(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
