@@ -17,6 +17,7 @@ from threadpoolctl import ThreadpoolController
 
 from ringwalk._core.process import Undisturbed, fork
 from ringwalk.workers.devices import Device, bind_device, device_for
+from ringwalk.workers.logs import quiet_logging
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.worker import Worker
 
@@ -50,7 +51,7 @@ def forking() -> Iterator[None]:
     waits until the new process is on record, lest nobody know of it. The child must not leave the
     block; ``reset_signals`` makes signals its own in it.
     """
-    with Undisturbed(), _FORKING:
+    with Undisturbed(), _FORKING, quiet_logging():
         yield
 
 
