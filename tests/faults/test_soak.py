@@ -17,7 +17,7 @@ import os
 import random
 import signal
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass, fields
 
 import numpy as np
 import psutil
@@ -94,7 +94,9 @@ def test_nothing_grows(
         maybe_die()
         return result
 
-    readings = []
+    cycles = tasks // WALKERS // 2
+    # Written to at once: a list, or fresh pages, would grow.
+    readings = np.full(cycles, 0, [(field.name, "i8") for field in fields(Reading)])
     objects = [(k, np.full(125, float(k))) for k in range(WALKERS)]
     with (
         WalkerBlock(WALKERS, x=((22, 3), "f8")) as block,
@@ -106,13 +108,13 @@ def test_nothing_grows(
             times = mapper.worker_segment_times
             waiting -= {worker for worker in times if len(times[worker]) == WALKERS - 1}
             del results
-        for cycle in range(1, tasks // WALKERS // 2 + 1):
+        for cycle in range(1, cycles + 1):
             mapper.map(block, [False] * WALKERS)
             assert (block["x"] == cycle).all()
             results = mapper.map(objects, [False] * WALKERS)
             assert [result[-1] for result in results] == [k + 1 for k in range(WALKERS)]
             del results
-            readings.append(read(mapper))
+            readings[cycle - 1] = astuple(read(mapper))
     killed = os.eventfd_read(deaths)
     os.close(deaths)
     os.close(last)
@@ -120,7 +122,7 @@ def test_nothing_grows(
     assert killed > tasks * CHANCE / 5
     third = len(readings) // 3
     first, last = readings[:third], readings[-third:]
-    for name in Reading.__dataclass_fields__:
-        was, became = (float(np.median([getattr(r, name) for r in part])) for part in (first, last))
+    for name in readings.dtype.names:
+        was, became = (float(np.median(part[name])) for part in (first, last))
         print(f"{name}: {was:,.0f} -> {became:,.0f}")
         assert became <= was * TOLERANCE, name
