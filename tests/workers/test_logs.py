@@ -38,6 +38,8 @@ def test_a_handler_that_stays_busy_is_a_reason_to_refuse(handler: logging.Handle
     try:
         with pytest.raises(WorkerInitError, match="inside a logging handler for 1 s"):
             WorkerMapper(abs, num_workers=1).init()
+        with WorkerMapper(abs, num_workers=1, start_method="spawn") as mapper:  # the way out
+            assert mapper.map([-1]) == [1]
     finally:
         leave.set()
         thread.join()

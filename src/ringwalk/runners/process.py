@@ -37,6 +37,7 @@ from ringwalk.workers.bootstrap import (
 )
 from ringwalk.workers.command import kill_tree
 from ringwalk.workers.cuda_guard import check_fork_safe
+from ringwalk.workers.logs import quiet_logging
 from ringwalk.workers.messages import Kind, Message, pair, receive, send
 from ringwalk.workers.streams import part_from_parent
 
@@ -82,7 +83,7 @@ class RunProcess:
         self._exitcode: int | None = None
         self._busy = False
         self._closed = False
-        with forking():
+        with forking(), quiet_logging():
             flush_streams()
             try:
                 self.pid = fork()

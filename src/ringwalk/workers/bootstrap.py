@@ -51,7 +51,7 @@ def forking() -> Iterator[None]:
     waits until the new process is on record, lest nobody know of it. The child must not leave the
     block; ``reset_signals`` makes signals its own in it.
     """
-    with Undisturbed(), _FORKING, quiet_logging():
+    with Undisturbed(), _FORKING:
         yield
 
 
@@ -84,9 +84,10 @@ def fork_watched(life: Callable[[], NoReturn]) -> tuple[int, int]:
     A process that cannot be watched is ended at once: raises OSError, and none is left.
     """
     flush_streams()
-    pid = fork_patiently()
-    if pid == 0:
-        life()
+    with quiet_logging():
+        pid = fork_patiently()
+        if pid == 0:
+            life()
     try:
         return pid, os.pidfd_open(pid)
     except OSError:
