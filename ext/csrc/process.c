@@ -20,7 +20,8 @@ int rw_process_die_with_parent(int signum, pid_t expected_parent) {
     return getppid() == expected_parent ? RW_OK : RW_STALE;
 }
 
-int rw_process_thread_runs(pid_t tid) {
+/* The letter that the kernel shows for what a thread of this process does; 0: it is gone. */
+static char state_of(pid_t tid) {
     char text[512];
     (void)snprintf(text, sizeof text, "/proc/self/task/%d/stat", (int)tid);
     int fd = open(text, O_RDONLY | O_CLOEXEC);
@@ -33,21 +34,26 @@ int rw_process_thread_runs(pid_t tid) {
     text[length] = '\0';
     /* "tid (name) S ...": the name may hold anything, parentheses included. */
     const char *end = strrchr(text, ')');
-    return end != NULL && strncmp(end, ") R", 3) == 0;
+    return end != NULL && end[1] == ' ' ? end[2] : 0;
 }
 
-int rw_process_others_run(void) {
+bool rw_process_thread_runs(pid_t tid) {
+    return state_of(tid) == 'R';
+}
+
+bool rw_process_others_rest(void) {
     DIR *threads = opendir("/proc/self/task");
     if (threads == NULL)
-        return 0;
+        return true;
     pid_t own = (pid_t)syscall(SYS_gettid);
-    int found = 0;
-    for (struct dirent *entry; !found && (entry = readdir(threads)) != NULL;) {
+    bool busy = false;
+    for (struct dirent *entry; !busy && (entry = readdir(threads)) != NULL;) {
         pid_t tid = (pid_t)strtol(entry->d_name, NULL, 10);
-        found = tid > 0 && tid != own && rw_process_thread_runs(tid);
+        char state = tid > 0 && tid != own ? state_of(tid) : 0;
+        busy = state == 'R' || state == 'D';
     }
     (void)closedir(threads);
-    return found;
+    return !busy;
 }
 
 int rw_process_harden(void) {

@@ -11,13 +11,14 @@
  * Hazard: the signal is tied to the forking *thread* and is not inherited by fork. */
 int rw_process_die_with_parent(int signum, pid_t expected_parent);
 
-/* Whether a thread of this process runs, or waits for a processor, at this moment. 0 also when it
- * is gone, and where there is no /proc to tell. */
-int rw_process_thread_runs(pid_t tid);
+/* Whether a thread of this process runs, or waits for a processor, at this moment. False also when
+ * it is gone, and where there is no /proc to tell. */
+bool rw_process_thread_runs(pid_t tid);
 
-/* Whether any thread of this process but the caller runs at this moment, those of libraries
- * included. 0 also where there is no /proc to tell. */
-int rw_process_others_run(void);
+/* Whether every thread of this process but the caller, those of libraries included, sleeps until
+ * something wakes it. One that the kernel holds up in a page fault or in mmap does not: it goes on
+ * by itself, with what it was computing. True also where there is no /proc to tell. */
+bool rw_process_others_rest(void);
 
 /* Make this process undumpable: only a privileged one can then open its memory or descriptors, by
  * ptrace, /proc or pidfd_getfd. RW_OK; RW_OS.

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,8 +17,9 @@ from ringwalk._core import process
 from ringwalk._core.process import die_with_parent
 
 
-def script(text: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, check=False)
+def script(text: str, *argv: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", text, *argv]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 def test_fork_runs_the_interpreters_hooks() -> None:
@@ -51,6 +53,41 @@ def test_fork_does_not_warn_of_other_threads() -> None:
         "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
+def test_fork_waits_for_threads_that_the_kernel_holds_up(tmp_path: Path) -> None:
+    """One in a page fault, say, or in mmap, may have left a BLAS call or a lock half done.
+
+    Here it is in posix_spawn, whose child cannot go on before somebody writes to a pipe.
+    """
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    done = script(
+        "import ctypes, os, sys, threading, time\n"
+        "from pathlib import Path\n"
+        "from ringwalk._core.process import fork\n"
+        "pipe = sys.argv[1]\n"
+        "libc = ctypes.CDLL(None)\n"
+        "actions = ctypes.create_string_buffer(256)\n"
+        "libc.posix_spawn_file_actions_init(actions)\n"
+        "libc.posix_spawn_file_actions_addopen(actions, 9, pipe.encode(), os.O_RDONLY, 0)\n"
+        "argv = (ctypes.c_char_p * 2)(b'true', None)\n"
+        "spawn = lambda: libc.posix_spawn(None, b'/bin/true', actions, None, argv, None)\n"
+        "thread = threading.Thread(target=spawn)\n"
+        "thread.start()\n"
+        "stat = Path(f'/proc/self/task/{thread.native_id}/stat')\n"
+        "while stat.read_text().rpartition(')')[2].split()[0] != 'D': os.sched_yield()\n"
+        "start = time.monotonic()\n"
+        "pid = fork()\n"
+        "if pid == 0: os._exit(0)\n"
+        "print('waited' if time.monotonic() - start >= 1 else 'forked at once')\n"
+        "os.waitpid(pid, 0)\n"
+        "os.close(os.open(pipe, os.O_WRONLY))\n"
+        "thread.join()\n"
+        "os.wait()\n",
+        str(pipe),
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "waited\n", "")
 
 
 def test_a_refused_fork_is_an_error(fork: Any) -> None:

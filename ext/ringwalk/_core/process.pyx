@@ -47,8 +47,8 @@ cdef extern from "<signal.h>" nogil:
 
 cdef extern from "process.h" nogil:
     int rw_process_die_with_parent(int signum, int expected_parent)
-    int rw_process_thread_runs(int tid)
-    int rw_process_others_run()
+    bint rw_process_thread_runs(int tid)
+    bint rw_process_others_rest()
     int rw_process_harden()
     bint rw_process_is_elevated()
     int rw_process_adopt_orphans()
@@ -97,8 +97,9 @@ cdef int wait_for_others() noexcept:
 
     None is in the middle of a BLAS call or an allocation then. A fork would take away OpenBLAS's
     threads beneath such a call, which then waits for ever; its child would find locks taken. A
-    thread may also sleep in such a call while the library's own threads compute, so these are
-    waited for as well; but a library whose threads never rest is no reason to refuse.
+    thread may also sleep in such a call while the library's own threads compute, or be held up
+    there by the kernel, so these are waited for as well; but a library whose threads never rest,
+    or a thread that the disk keeps waiting, is no reason to refuse.
     Returns the thread that would not leave, or 0.
     """
     cdef int _look, thread = 0, quiet = 0
@@ -109,7 +110,7 @@ cdef int wait_for_others() noexcept:
     pause.tv_nsec = LOOK_NS
     for _look in range(PATIENCE_MS):
         thread = running_thread()
-        if thread == 0 and not rw_process_others_run():
+        if thread == 0 and rw_process_others_rest():
             # Twice: what the last to leave woke up had been seen asleep before, the first time.
             quiet += 1
             if quiet == 2:
