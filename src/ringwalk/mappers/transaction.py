@@ -351,25 +351,24 @@ class Transaction:
         """Give the wave up at once: cancel what waits, kill what runs, keep what finished."""
         self._stop()
         deadline = time.monotonic() + _KILL_TIMEOUT_S
-        killed: set[int] = set()
         self._collect()
         while self.open and time.monotonic() < deadline:
-            for slot in range(self._pool.setup.num_workers):
-                if slot not in killed and self._board.claimed_by(slot, self._armed):
-                    self._pool.crew.kill(slot)
-                    killed.add(slot)
-            if not killed:
+            slots = range(self._pool.setup.num_workers)
+            claiming = [slot for slot in slots if self._board.claimed_by(slot, self._armed)]
+            if not claiming:
                 self._collect()  # the last may have committed since
                 break
-            alive = any(self._pool.crew.alive(slot) for slot in killed)
-            self._pool.crew.wait(HEARTBEAT_S if alive else 0)
+            for slot in claiming:
+                self._pool.crew.kill(slot)
+            vacant = self._pool.crew.vacant
+            # One that is on its way has no pidfd yet to be killed by: the message brings it.
+            self._pool.crew.wait(0 if all(map(vacant, claiming)) else HEARTBEAT_S)
             self._collect()
             # Not from the deaths that wait told: the interrupt may have lost some.
-            for slot in [slot for slot in killed if not self._pool.crew.alive(slot)]:
+            for slot in filter(vacant, claiming):
                 for task in self._board.claimed_by(slot, self._armed):
                     self._board.give_up(task)
                 self._pool.space.forget(slot)
-                killed.discard(slot)
             self._collect()
         if self.open:
             raise RingwalkError(

@@ -107,11 +107,11 @@ class Crew(Protocol):
     def pid(self, slot: int) -> int | None:
         """Process id of a slot's process; None where it has none, or is about to."""
 
-    def alive(self, slot: int) -> bool:
-        """Whether a slot has a process whose death was not told yet."""
+    def vacant(self, slot: int) -> bool:
+        """Whether a slot has no process and none on its way: nothing writes there any more."""
 
     def started(self, slot: int) -> bool:
-        """Whether it is alive and has come to where it takes tasks."""
+        """Whether it has a process that has come to where it takes tasks."""
 
     def kill(self, slot: int) -> None:
         """Kill a slot's process; its death is told by ``wait``."""

@@ -30,7 +30,7 @@ from typing import Any, NoReturn
 
 from ringwalk._core.board import RUNNING, SLOT_READY
 from ringwalk._core.heap import hold_all, unhold_all
-from ringwalk._core.process import die_with_parent
+from ringwalk._core.process import Undisturbed, die_with_parent
 from ringwalk.errors import RingwalkError, WorkerInitError
 from ringwalk.memory.codec import Codec
 from ringwalk.workers.bootstrap import (
@@ -123,13 +123,11 @@ class LaneCrew:
             self._poll.register(pidfd, select.POLLIN)
 
     def wait(self, timeout: float | None) -> Sequence[Death]:
-        deaths = []
-        for fd, _ in self._poll.poll(None if timeout is None else max(0.0, timeout) * 1000):
-            if fd == self._space.wake_fd:
-                with contextlib.suppress(BlockingIOError):
-                    os.eventfd_read(fd)
-            else:
-                deaths.append(self._bury(self._slots_by_fd[fd]))
+        events = self._poll.poll(None if timeout is None else max(0.0, timeout) * 1000)
+        deaths = [self._bury(self._slots_by_fd[fd]) for fd, _ in events if fd in self._slots_by_fd]
+        if len(events) > len(deaths):
+            with contextlib.suppress(BlockingIOError):
+                os.eventfd_read(self._space.wake_fd)
         self._check_started()
         for death in deaths:
             self._early_deaths.note(f"lane {death.slot}", death)
@@ -146,16 +144,18 @@ class LaneCrew:
                 )
 
     def _bury(self, slot: int) -> Death:
-        lane = self._lanes.pop(slot)
-        self._poll.unregister(lane.pidfd)
-        del self._slots_by_fd[lane.pidfd]
-        os.close(lane.pidfd)
-        status = signal.SIGKILL.value
-        # A SIGCHLD handler of the user's program may have reaped it.
-        with contextlib.suppress(ChildProcessError):
-            _, status = os.waitpid(lane.pid, 0)
-        child_status = self._space.board.child_status(slot)
-        if not _let_go(lane.leash):
+        with Undisturbed():  # a Ctrl-C would leave its leash, or a child at the other end
+            lane = self._lanes.pop(slot)
+            self._poll.unregister(lane.pidfd)
+            del self._slots_by_fd[lane.pidfd]
+            os.close(lane.pidfd)
+            status = signal.SIGKILL.value
+            # A SIGCHLD handler of the user's program may have reaped it.
+            with contextlib.suppress(ChildProcessError):
+                _, status = os.waitpid(lane.pid, 0)
+            child_status = self._space.board.child_status(slot)
+            gone = _let_go(lane.leash)
+        if not gone:
             raise RingwalkError(
                 f"lane {slot} (pid {lane.pid}) died, but a process that its task started lives "
                 "on and may write to the task's memory: a segment must not leave forked "
@@ -168,8 +168,8 @@ class LaneCrew:
     def pid(self, slot: int) -> int | None:
         return self._lanes[slot].pid if slot in self._lanes else None
 
-    def alive(self, slot: int) -> bool:
-        return slot in self._lanes
+    def vacant(self, slot: int) -> bool:
+        return slot not in self._lanes
 
     def started(self, slot: int) -> bool:
         return slot in self._lanes and self._space.board.phase(slot) == SLOT_READY

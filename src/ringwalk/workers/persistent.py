@@ -11,6 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
+from ringwalk._core.process import Undisturbed
 from ringwalk.errors import CudaInParentError, RingwalkError, WorkerInitError
 from ringwalk.workers.bootstrap import forking
 from ringwalk.workers.crew import Death, EarlyDeaths, pid_of
@@ -94,12 +95,15 @@ class PersistentCrew:
         if self._template is None:
             self._start_template()
         elif slot not in self._starting:
-            if not self._starting:
-                self._asked_at = time.monotonic()
-            # A template that is gone takes what it was asked for along: see _lose_template.
-            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                send(self._template.control, Message(Kind.SPAWN, slot))
-            self._starting.add(slot)
+            # A Ctrl-C between asking and taking note of it would have the next map ask again, and
+            # two workers of one slot write to one heap, over each other's results.
+            with Undisturbed():
+                if not self._starting:
+                    self._asked_at = time.monotonic()
+                # A template that is gone takes what it was asked for along: see _lose_template.
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                    send(self._template.control, Message(Kind.SPAWN, slot))
+                self._starting.add(slot)
 
     def _start_template(self) -> None:
         with forking():
@@ -167,12 +171,20 @@ class PersistentCrew:
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._space.wake_fd)
 
-    def vacant(self, slot: int) -> bool:
-        """Whether a slot has no process and none on its way."""
-        return slot not in self._pidfds and slot not in self._starting
-
     def handle(self, events: Events) -> Sequence[Death]:
-        """The other part of ``wait``: answer workers, note deaths."""
+        """The other part of ``wait``: answer workers, note deaths. A Ctrl-C comes after it."""
+        deaths: Sequence[Death] = ()
+        if any(fd != self._space.wake_fd for fd, _ in events):
+            with Undisturbed():  # a message that was received is taken note of, too
+                deaths = self._take_in(events)
+        elif events:
+            self._drain_wake()
+        # Not while a worker lives, which would die with it, in the middle of a task perhaps.
+        if not self._pidfds and self._unanswered(_ANSWER_TIMEOUT_S):
+            self._replace_template()
+        return deaths
+
+    def _take_in(self, events: Events) -> Sequence[Death]:
         deaths: list[Death] = []
         for fd, _ in events:
             if fd == self._space.wake_fd:
@@ -187,9 +199,6 @@ class PersistentCrew:
                 for death in self._bury(fd):
                     self._early_deaths.note(f"worker {death.slot}", death)
                     deaths.append(death)
-        # Not while a worker lives, which would die with it, in the middle of a task perhaps.
-        if not self._pidfds and self._unanswered(_ANSWER_TIMEOUT_S):
-            self._replace_template()
         return deaths
 
     def _hear_template(self) -> None:
@@ -316,8 +325,8 @@ class PersistentCrew:
     def pid(self, slot: int) -> int | None:
         return pid_of(self._pidfds[slot]) if slot in self._pidfds else None
 
-    def alive(self, slot: int) -> bool:
-        return slot in self._pidfds
+    def vacant(self, slot: int) -> bool:
+        return slot not in self._pidfds and slot not in self._starting
 
     def started(self, slot: int) -> bool:
         return slot in self._ready

@@ -1,0 +1,104 @@
+"""Ctrl-C at the worst instants of the parent's dealings with its processes.
+
+Each instant is met on purpose: the signal is raised as one call returns, before its caller has
+taken note of what came of it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psutil
+import pytest
+
+from ringwalk import TaskMapper, WorkerMapper
+from ringwalk.workers import persistent
+from ringwalk.workers.messages import Kind, Message
+
+
+@pytest.fixture
+def interrupt_after(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any, str, Any], None]:
+    """Have the next call of a function whose outcome is such a one end with a Ctrl-C."""
+
+    def interrupt_after(module: Any, name: str, such: Callable[..., bool]) -> None:
+        function = getattr(module, name)
+        once: Iterator[int] = iter([1])
+
+        def interrupted(*args: Any, **kwargs: Any) -> Any:
+            outcome = function(*args, **kwargs)
+            if such(outcome, *args) and next(once, None):
+                signal.raise_signal(signal.SIGINT)
+            return outcome
+
+        monkeypatch.setattr(module, name, interrupted)
+
+    return interrupt_after
+
+
+def sent(kind: Kind) -> Callable[..., bool]:
+    return lambda outcome, channel, message: message.kind == kind
+
+
+def received(kind: Kind) -> Callable[..., bool]:
+    return lambda outcome, *_: isinstance(outcome, Message) and outcome.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("function", "such"),
+    [
+        pytest.param("send", sent(Kind.SPAWN), id="a worker was asked for"),
+        pytest.param("receive", received(Kind.SPAWNED), id="a worker was forked"),
+        pytest.param("receive", received(Kind.READY), id="a worker is ready"),
+        pytest.param("receive", received(Kind.EXITED), id="a worker has ended"),
+    ],
+)
+def test_each_worker_is_there_once(
+    function: str,
+    such: Callable[..., bool],
+    interrupt_after: Callable[[Any, str, Any], None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two processes in one slot would write to one heap, over each other's results."""
+    came = set[str]()
+    with WorkerMapper(lambda k: (k, os.getpid()), num_workers=2) as mapper:
+        (template,) = (child for child in psutil.Process().children() if child.children())
+        victim = template.children()[0]
+        victim.kill()
+        psutil.wait_procs([victim])
+        interrupt_after(persistent, function, such)
+        if function == "send":  # the template answers no sooner than the next map waits for it
+            template.suspend()
+            poll = persistent.PersistentCrew.poll
+
+            def resume(crew: Any, timeout: float | None) -> persistent.Events:
+                if timeout and "SIGINT" in came:
+                    template.resume()
+                return poll(crew, timeout)
+
+            monkeypatch.setattr(persistent.PersistentCrew, "poll", resume)
+        with pytest.raises(KeyboardInterrupt):
+            mapper.map(range(8))
+        came.add("SIGINT")
+        for _ in range(3):
+            results = mapper.map(range(100))
+            assert [k for k, _ in results] == list(range(100))
+        assert len(template.children()) == 2
+        assert {pid for _, pid in results} <= {child.pid for child in template.children()}
+
+
+def test_a_lane_s_end_is_taken_in_whole(
+    interrupt_after: Callable[[Any, str, Any], None],
+) -> None:
+    def segment(k: int, dies: bool) -> int:
+        if dies and k == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return k
+
+    with TaskMapper(segment, num_workers=2) as mapper:
+        interrupt_after(os, "waitpid", lambda outcome, *_: outcome[0] > 0)
+        with pytest.raises(KeyboardInterrupt):
+            mapper.map(range(8), [True] * 8)
+        assert mapper.map(range(8), [False] * 8) == list(range(8))
