@@ -11,10 +11,11 @@ import signal
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 
-from ringwalk import TaskMapper, WorkerMapper
+from ringwalk import Mapper, TaskMapper, WorkerMapper
 from ringwalk.workers import persistent
 from ringwalk.workers.messages import Kind, Message
 
@@ -102,3 +103,25 @@ def test_a_lane_s_end_is_taken_in_whole(
         with pytest.raises(KeyboardInterrupt):
             mapper.map(range(8), [True] * 8)
         assert mapper.map(range(8), [False] * 8) == list(range(8))
+
+
+class Interrupting:
+    """Unpickled in the parent, it is as if the user pressed Ctrl-C there and then."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return signal.raise_signal, (signal.SIGINT,)
+
+
+def test_results_that_were_not_taken_in_free_their_memory(process_mapper: type[Mapper]) -> None:
+    def segment(k: int, interrupting: bool) -> Any:
+        return Interrupting() if interrupting and k == 0 else np.full(10_000, k)
+
+    def held() -> int:
+        return sum(heap.usage()["held_blocks"] for heap in mapper._pool.space.heaps)  # type: ignore[attr-defined]
+
+    with process_mapper(segment, num_workers=2) as mapper:
+        mapper.map(range(8), [False] * 8)
+        before = held()
+        with pytest.raises(KeyboardInterrupt):
+            mapper.map(range(8), [True] * 8)
+        assert held() == before

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -85,6 +86,8 @@ class Transaction:
         self.wave = Wave(first, self._epoch)
         self._armed = 0
         self._seen = bytearray(count)
+        # Newly final tasks whose results need decoding: (task, state, worker, block, length).
+        self._untaken: deque[tuple[int, int, int, int, int]] = deque()
         self.on_look: Callable[[], object] = _nothing
         self._held: list[int] = []  # blocks of the parent's heap that the map's inputs lie in
         self._timed_out: set[int] = set()
@@ -255,8 +258,9 @@ class Transaction:
             self._epoch, self._armed, self._seen, self.results, self._fresh
         )
         self.finished = self._armed - still_open
-        for task, state, worker, block, length in rest:
-            self._take_in(task, state, worker, block, length)
+        self._untaken.extend(rest)
+        while self._untaken:  # in an abort, also those that a Ctrl-C kept from being taken in
+            self._take_in(*self._untaken.popleft())
 
     def _take_in(self, task: int, state: int, worker: int, block: int, length: int) -> None:
         walker, moved = self.first + task, self._codec.moved
