@@ -30,6 +30,17 @@ int rw_process_harden(void);
 /* Whether the kernel gave this program rights that its caller has not: set-user-ID and the like. */
 bool rw_process_is_elevated(void);
 
+/* Objects loaded into this process since it began, those unloaded again included. */
+unsigned long long rw_process_libraries_loaded(void);
+
+/* Ask to be killed before others when memory runs out. Raising one's own score needs no privilege;
+ * where /proc is read-only, nothing happens. */
+void rw_process_prefer_as_victim(void);
+
+/* Have malloc keep what is freed for the next use, up to 512 MiB a process, here and in forks.
+ * Another C library than glibc has its own ways. */
+void rw_process_keep_freed_memory(void);
+
 /* Become the parent of descendants whose own parent ends, in the place of init.
  * RW_OK; RW_OS. Is not inherited by fork; whoever calls it has to reap what it is given. */
 int rw_process_adopt_orphans(void);

@@ -4,6 +4,9 @@ cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pythread cimport PyThread_get_thread_ident
 
+# Beneath the signal module, whose functions look each number up in an enum: in a fresh fork that
+# costs 40 page faults, 0.2 ms.
+import _signal
 import os
 import signal
 import sys
@@ -38,6 +41,9 @@ cdef extern from "<signal.h>" nogil:
     ctypedef struct c_sigaction "struct sigaction":
         handler_t sa_handler
     enum:
+        SIGALRM
+        SIGCHLD
+        SIGHUP
         SIGINT
         SIGTERM
     handler_t SIG_DFL
@@ -52,6 +58,9 @@ cdef extern from "process.h" nogil:
     int rw_process_harden()
     bint rw_process_is_elevated()
     int rw_process_adopt_orphans()
+    unsigned long long rw_process_libraries_loaded()
+    void rw_process_prefer_as_victim()
+    void rw_process_keep_freed_memory()
 
 # How long a fork waits for other threads to leave what they compute outside Python, and how
 # often it looks: nothing tells when they do. Every thread of Python stands still meanwhile.
@@ -161,6 +170,35 @@ def die_with_parent(int expected_parent, int signum=signal.SIGKILL):
         return False
     check(status)
     return True
+
+
+def libraries_loaded():
+    """Objects loaded since the process began, those unloaded again included."""
+    return rw_process_libraries_loaded()
+
+
+def reset_signals():
+    """Leave Ctrl-C to the parent, take SIGTERM as any program does, drop inherited handlers."""
+    _signal.set_wakeup_fd(-1)
+    _signal.signal(SIGINT, _signal.SIG_IGN)
+    for number in (SIGTERM, SIGHUP, SIGALRM, SIGCHLD):
+        _signal.signal(number, _signal.SIG_DFL)
+    _signal.setitimer(_signal.ITIMER_REAL, 0)
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
+
+
+def prefer_as_victim():
+    """Have the kernel kill this process, not its parent, when memory runs out."""
+    rw_process_prefer_as_victim()
+
+
+def keep_freed_memory():
+    """Have malloc keep what a segment frees for the next one, up to 512 MiB a process.
+
+    A walker's array of megabytes would else come on fresh pages every time, and a page fault costs
+    as much as copying the page three times (half of a copied 10 MB argument's time).
+    """
+    rw_process_keep_freed_memory()
 
 
 def harden():

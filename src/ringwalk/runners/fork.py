@@ -6,8 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Unpack
 
-from threadpoolctl import ThreadpoolController
-
 from ringwalk.config import usable_cpus
 from ringwalk.memory import RunTable
 from ringwalk.runners.base import Runner, RunnerOptions
@@ -42,7 +40,7 @@ class ForkRunner(Runner):
         super().__init__(table, **options)
         self.function = function
         threads = max(1, usable_cpus() // self.parallel)
-        self._limit = partial(limit_threads, threads, ThreadpoolController())
+        self._limit = partial(limit_threads, threads)
 
     def _start(self, run_id: int) -> RunProcess:
         process = self._fork(once=True)

@@ -24,7 +24,7 @@ from pathlib import Path
 from socket import SHUT_RDWR, socket
 from typing import NoReturn
 
-from ringwalk._core.process import die_with_parent, fork
+from ringwalk._core.process import die_with_parent, fork, prefer_as_victim, reset_signals
 from ringwalk.runners.attempt import Outcome, describe_exit
 from ringwalk.workers import keeper
 from ringwalk.workers.bootstrap import (
@@ -32,13 +32,12 @@ from ringwalk.workers.bootstrap import (
     flush_streams,
     forking,
     leave,
-    prefer_as_victim,
-    reset_signals,
 )
 from ringwalk.workers.command import kill_tree
 from ringwalk.workers.cuda_guard import check_fork_safe
 from ringwalk.workers.logs import quiet_logging
 from ringwalk.workers.messages import Kind, Message, pair, receive, send
+from ringwalk.workers.openmp import release_openmp_threads
 from ringwalk.workers.streams import part_from_parent
 
 Run = Callable[[int], object]
@@ -76,6 +75,7 @@ class RunProcess:
         siblings: Iterable[RunProcess] = (),
     ) -> None:
         check_fork_safe()
+        release_openmp_threads()
         parent = os.getpid()
         self._mark = mark
         self._once = once

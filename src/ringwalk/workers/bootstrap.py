@@ -13,10 +13,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from threadpoolctl import ThreadpoolController
-
 from ringwalk._core.process import Undisturbed, fork
 from ringwalk.workers.devices import Device, bind_device, device_for
+from ringwalk.workers.loaded import thread_pools
 from ringwalk.workers.logs import quiet_logging
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.worker import Worker
@@ -29,10 +28,6 @@ _THREAD_VARIABLES = (
     "NUMEXPR_NUM_THREADS",
 )
 
-# mallopt(3): the parameters' numbers, and the largest mmap threshold that glibc takes.
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-_MOST_MMAP_THRESHOLD = 32 << 20
-_TRIM_THRESHOLD = 512 << 20
 # Another process may end, or give memory back, meanwhile; a limit that is reached for good is not
 # worth more than a moment.
 _FORK_PAUSES_S = (0.01, 0.05, 0.2)
@@ -98,47 +93,17 @@ def fork_watched(life: Callable[[], NoReturn]) -> tuple[int, int]:
         raise
 
 
-def reset_signals() -> None:
-    """Leave Ctrl-C to the parent, take SIGTERM as any program does, drop inherited handlers."""
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM, signal.SIGCHLD):
-        signal.signal(number, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def prefer_as_victim() -> None:
-    """Have the kernel kill a worker, not the parent, when memory runs out."""
-    # Raising one's own score needs no privilege; some containers mount /proc read-only.
-    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
-        file.write("1000")
-
-
-def keep_freed_memory() -> None:
-    """Have malloc keep what a segment frees for the next one, up to 512 MiB a process.
-
-    A walker's array of megabytes would else come on fresh pages every time, and a page fault costs
-    as much as copying the page three times (half of a copied 10 MB argument's time).
-    """
-    # Another C library than glibc has no mallopt, and its own ways.
-    with contextlib.suppress(AttributeError):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, _MOST_MMAP_THRESHOLD)
-        libc.mallopt(_M_TRIM_THRESHOLD, _TRIM_THRESHOLD)
-
-
-def limit_threads(threads: int, loaded: ThreadpoolController | None = None) -> None:
+def limit_threads(threads: int) -> None:
     """Limit BLAS and OpenMP, those loaded now and those loaded later. For a fresh fork only.
 
-    ``loaded`` was made before the fork: to look for libraries takes up to 20 ms in a fresh fork.
+    What is loaded was looked for before the fork, see ``thread_pools``.
 
     OpenBLAS has no threads then, and its setter would start some, to spin for 0.1 s of processor
     time in every lane. Its own variable says the same and starts none; it may only be lowered.
     """
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
-    for library in (loaded or ThreadpoolController()).lib_controllers:
+    for library in thread_pools().lib_controllers:
         if library.internal_api == "openblas" and threads <= (library.get_num_threads() or 0):
             with contextlib.suppress(ValueError):  # a build that hides the variable
                 ctypes.c_int.in_dll(library.dynlib, "blas_cpu_number").value = threads

@@ -32,8 +32,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from ringwalk._core.process import libraries_loaded
 from ringwalk.errors import CudaInParentError
-from ringwalk.workers.loaded import libraries_loaded
 
 SONAME = b"libcuda.so.1"
 CUDA_SUCCESS = 0

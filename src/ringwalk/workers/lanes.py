@@ -30,7 +30,12 @@ from typing import Any, NoReturn
 
 from ringwalk._core.board import RUNNING, SLOT_READY
 from ringwalk._core.heap import hold_all, unhold_all
-from ringwalk._core.process import Undisturbed, die_with_parent
+from ringwalk._core.process import (
+    Undisturbed,
+    die_with_parent,
+    prefer_as_victim,
+    reset_signals,
+)
 from ringwalk.errors import RingwalkError, WorkerInitError
 from ringwalk.memory.codec import Codec
 from ringwalk.workers.bootstrap import (
@@ -41,8 +46,6 @@ from ringwalk.workers.bootstrap import (
     leave,
     limit_threads,
     make_worker,
-    prefer_as_victim,
-    reset_signals,
 )
 from ringwalk.workers.crew import Death, EarlyDeaths
 from ringwalk.workers.cuda_guard import check_fork_safe

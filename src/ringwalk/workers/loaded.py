@@ -1,41 +1,20 @@
-"""How many libraries were loaded into this process: whether looking for one again is of use."""
+"""BLAS and OpenMP in this process, looked for again only after something was loaded."""
 
 from __future__ import annotations
 
-import ctypes
-from typing import Any
+from threadpoolctl import ThreadpoolController
 
-from ringwalk._core.process import Undisturbed
+from ringwalk._core.process import libraries_loaded
 
-
-class _LoadedObject(ctypes.Structure):
-    """``struct dl_phdr_info`` of <link.h>."""
-
-    _fields_ = (
-        ("address", ctypes.c_void_p),
-        ("name", ctypes.c_char_p),
-        ("headers", ctypes.c_void_p),
-        ("header_count", ctypes.c_uint16),
-        ("adds", ctypes.c_ulonglong),  # objects loaded since the process began; only grows
-        ("subs", ctypes.c_ulonglong),
-    )
+# What was found in this process, and how many libraries had been loaded then.
+_thread_pools: ThreadpoolController | None = None
+_searched_at = -1
 
 
-def _take_adds(info: Any, size: int, adds: Any) -> int:
-    adds[0] = info[0].adds
-    return 1  # the same number stands in every object: stop at the first
-
-
-_ADDS = ctypes.POINTER(ctypes.c_ulonglong)
-_visitor = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(_LoadedObject), ctypes.c_size_t, _ADDS)(
-    _take_adds
-)
-_libc = ctypes.CDLL(None)
-
-
-def libraries_loaded() -> int:
-    """Objects loaded since the process began, those unloaded again included. Takes 3 us."""
-    adds = ctypes.c_ulonglong()
-    with Undisturbed():  # what a callback from C raises is lost, Ctrl-C included
-        _libc.dl_iterate_phdr(_visitor, ctypes.byref(adds))
-    return adds.value
+def thread_pools() -> ThreadpoolController:
+    """The libraries that compute with threads of their own. To look for them takes up to 20 ms."""
+    global _thread_pools, _searched_at
+    loaded = libraries_loaded()
+    if _thread_pools is None or loaded != _searched_at:
+        _thread_pools, _searched_at = ThreadpoolController(), loaded
+    return _thread_pools

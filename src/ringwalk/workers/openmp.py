@@ -11,31 +11,15 @@ The record belongs to the thread that forks, so regions that run in other thread
 
 from __future__ import annotations
 
-import ctypes
-
-from threadpoolctl import ThreadpoolController
-
-from ringwalk.workers.loaded import libraries_loaded
+from ringwalk.workers.loaded import thread_pools
 
 OMP_PAUSE_SOFT = 1  # keep what is not a thread
-
-# What was found in this process, and how many libraries had been loaded then.
-_libraries: list[ctypes.CDLL] = []
-_searched_at = -1
 
 
 def release_openmp_threads() -> None:
     """End the threads that libgomp keeps for this thread. Call it right before a fork."""
-    global _searched_at
-    loaded = libraries_loaded()
-    if loaded != _searched_at:
+    for library in thread_pools().lib_controllers:
         # By its prefix: wheels bring copies of it with names of their own.
-        _libraries[:] = [
-            library.dynlib
-            for library in ThreadpoolController().lib_controllers
-            if library.prefix == "libgomp" and hasattr(library.dynlib, "omp_pause_resource_all")
-        ]
-        _searched_at = loaded
-    for library in _libraries:
-        # Refused inside a parallel region, where a child's regions have one thread anyway.
-        library.omp_pause_resource_all(OMP_PAUSE_SOFT)
+        if library.prefix == "libgomp" and hasattr(library.dynlib, "omp_pause_resource_all"):
+            # Refused inside a parallel region, where a child's regions have one thread anyway.
+            library.dynlib.omp_pause_resource_all(OMP_PAUSE_SOFT)

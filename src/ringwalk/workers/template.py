@@ -26,17 +26,19 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from ringwalk._core.arena import Arena
-from ringwalk._core.process import die_with_parent
+from ringwalk._core.process import (
+    die_with_parent,
+    keep_freed_memory,
+    prefer_as_victim,
+    reset_signals,
+)
 from ringwalk.errors import CudaInParentError
 from ringwalk.workers.bootstrap import (
     exit_code,
     fork_watched,
-    keep_freed_memory,
     leave,
     limit_threads,
     make_worker,
-    prefer_as_victim,
-    reset_signals,
 )
 from ringwalk.workers.cuda_guard import check_fork_safe
 from ringwalk.workers.failure import Failure
