@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,8 @@ import numpy as np
 
 # numpy loads this submodule on first use, 12 ms that every task process would spend anew.
 import numpy.random
+
+_KEY = struct.Struct("624I")  # of MT19937
 
 
 def stream(seed: int | None, cycle: int, walker: int) -> np.random.SeedSequence:
@@ -58,5 +61,10 @@ def part_from_parent() -> None:
 
     Only numpy's: ``random`` seeds itself anew after every fork.
     """
-    # Not by a SeedSequence: a lane does this before each fork, and what it touches is copied.
-    numpy.random.seed(np.frombuffer(os.urandom(32), np.uint32))
+    # Not by a seed: what numpy makes of an array of numbers is 100 page faults in a fresh fork,
+    # and a lane does this before each of its own. Any state of the generator is as good as another.
+    key = _KEY.unpack(os.urandom(_KEY.size))
+    state = {"key": key, "pos": len(key)}
+    numpy.random.set_state(
+        {"bit_generator": "MT19937", "state": state, "has_gauss": 0, "gauss": 0.0}
+    )
