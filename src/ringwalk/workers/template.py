@@ -16,6 +16,7 @@ kills the workers (parent-death signal, armed by a process whose only thread liv
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import select
@@ -72,6 +73,7 @@ def run_template(setup: Setup, plan: Plan, arena: Arena, ends: Ends, spin_ns: in
         prefer_as_victim()
         keep_freed_memory()
         limit_threads(setup.threads)
+        gc.freeze()  # a collection in a worker would copy every page that it marks
         Template(setup, plan, arena, ends, spin_ns).run()
         code = 0
     except BaseException:  # nothing may return into the parent's frames
