@@ -9,21 +9,19 @@ PROC = Path("/proc")
 
 def peak_of(process: int | str, *, proc: Path = PROC) -> int:
     """Bytes that a process had resident at most (VmHWM); 0 for one that has ended or is hidden."""
-    return _status(process, "VmHWM", proc)
+    return _status(process, b"VmHWM", proc)
 
 
 def resident_of(process: int | str, *, proc: Path = PROC) -> int:
     """Bytes that a process has resident now (VmRSS); 0 for one that has ended or is hidden."""
-    return _status(process, "VmRSS", proc)
+    return _status(process, b"VmRSS", proc)
 
 
-def _status(process: int | str, field: str, proc: Path) -> int:
+def _status(process: int | str, field: bytes, proc: Path) -> int:
     try:
-        text = (proc / str(process) / "status").read_text(encoding="utf-8", errors="replace")
+        with open(f"{proc}/{process}/status", "rb") as file:
+            text = file.read()
     except OSError:
         return 0
-    for line in text.splitlines():
-        name, _, value = line.partition(":")
-        if name == field:
-            return int(value.split()[0]) * 1024  # "kB" there means KiB
-    return 0
+    _, found, rest = text.partition(b"\n" + field + b":")
+    return int(rest.split(maxsplit=1)[0]) * 1024 if found else 0  # "kB" there means KiB

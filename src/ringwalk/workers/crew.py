@@ -5,7 +5,6 @@ from __future__ import annotations
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from ringwalk._core import headroom
@@ -43,8 +42,8 @@ class Death:
 
 def pid_of(pidfd: int) -> int | None:
     """The process behind a descriptor; None when it has ended and was waited for."""
-    text = Path(f"/proc/self/fdinfo/{pidfd}").read_text()
-    number = int(text.partition("\nPid:")[2].split()[0])
+    with open(f"/proc/self/fdinfo/{pidfd}", "rb") as file:
+        number = int(file.read().partition(b"\nPid:")[2].split(maxsplit=1)[0])
     return number if number > 0 else None
 
 
