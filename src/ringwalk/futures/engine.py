@@ -77,7 +77,7 @@ class Engine:
     # --- tasks -----------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start the workers, if they were not, and wait until all are ready.
+        """Start the workers, if they were not, and let them prepare themselves.
 
         Raises WorkerInitError, CudaInParentError, OSError.
         """

@@ -140,7 +140,8 @@ class Mapper(ABC):
 
         Raises:
             ConfigError: no segment function anywhere, or a bad argument.
-            WorkerInitError: a worker could not start, or its ``worker_init`` raised.
+            WorkerInitError: a worker could not start, or its ``worker_init`` raised. Workers that
+                have nothing to prepare are not waited for: then the next ``map`` says so.
             CudaInParentError: this process has started CUDA and would have to be forked.
         """
         if self._setup is not None:

@@ -71,25 +71,23 @@ class PersistentCrew:
             self._poll.register(ours, select.POLLIN)
 
     def fill(self, job: Job | None) -> None:
-        """Start what is missing and wait until every worker has run ``worker_init``."""
+        """Start what is missing; wait until all are ready, unless nothing can go wrong in them.
+
+        A worker that was forked and has nothing to prepare takes tasks as soon as it runs.
+        """
         self.wait(0)  # notices those that were killed while idle
         for slot in range(self._setup.num_workers):
             if slot not in self._pidfds and slot not in self._starting:
                 self._space.forget(slot)
                 self.restart(slot)
+        if self._start_method == "fork" and not self._setup.prepares:
+            return
         while len(self._ready) < self._setup.num_workers:
             for death in self.wait(_ANSWER_TIMEOUT_S):
                 self._space.forget(death.slot)
                 self.restart(death.slot)
             if self._unanswered(_ANSWER_TIMEOUT_S):
                 self._replace_template()
-            if self._start_method == "fork" and self._unanswered(START_TIMEOUT_S):
-                raise WorkerInitError(
-                    f"{len(self._starting)} of {self._setup.num_workers} workers were not forked "
-                    f"within {START_TIMEOUT_S:g} s. If the parent runs threads, one may have held "
-                    "a lock when it was forked: create the mapper before the threads, or use "
-                    "start_method='spawn'"
-                )
 
     def restart(self, slot: int) -> None:
         if self._template is None:
@@ -182,6 +180,13 @@ class PersistentCrew:
         # Not while a worker lives, which would die with it, in the middle of a task perhaps.
         if not self._pidfds and self._unanswered(_ANSWER_TIMEOUT_S):
             self._replace_template()
+        if self._start_method == "fork" and self._unanswered(START_TIMEOUT_S):
+            raise WorkerInitError(
+                f"{len(self._starting)} of {self._setup.num_workers} workers were not forked "
+                f"within {START_TIMEOUT_S:g} s. If the parent runs threads, one may have held "
+                "a lock when it was forked: create the mapper before the threads, or use "
+                "start_method='spawn'"
+            )
         return deaths
 
     def _take_in(self, events: Events) -> Sequence[Death]:
@@ -348,8 +353,11 @@ class PersistentCrew:
 
     def _end(self, template: Template) -> None:
         self._space.board.close()
-        for slot in self._pidfds.keys() - self._ready:
-            self.kill(slot)  # worker_init may take any time
+        for slot in self._pidfds:
+            with contextlib.suppress(OSError):  # no memory to hear it: it gets its moment to leave
+                self._drain(slot)  # who has run a task said before that it is ready
+                if slot not in self._ready:
+                    self.kill(slot)  # worker_init may take any time
         try:
             send(template.control, Message(Kind.QUIT))
             left = _readable(template.pidfd, time.monotonic() + _QUIT_TIMEOUT_S)

@@ -36,6 +36,12 @@ class Setup:
     pin_blocks: bool = False
     """Whether a worker registers the blocks that it opens with CUDA."""
 
+    @property
+    def prepares(self) -> bool:
+        """Whether a worker does what may fail, or take any time, before its first task."""
+        custom = self.worker_init is not None or self.worker_type is not Worker
+        return custom or self.devices is not None
+
 
 def offered_names(segment_func: SegmentFunc) -> frozenset[str]:
     """Which of ``device``, ``context`` and ``rng`` the function names as parameters.
