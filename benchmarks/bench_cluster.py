@@ -1,9 +1,8 @@
 """What do nodes add to the cost of a walker? No-ops over an engine, against the mapper beneath it.
 
-The engine is the standard library's process pool with one process, which stands for a node; it runs
-batches of 256 walkers. The mapper of one machine runs as many walkers in maps of 256, because a
-node must run each batch as a map of its own; and in one map, which is what a user of one machine
-would do.
+The engine is the standard library's process pool with one process, which stands for a node.
+Batches are cut at 256 walkers; no-ops are short, so several batches travel and run together. The
+mapper of one machine runs as many walkers in maps of 256, and in one map, as its user would do.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ from ringwalk import (
     WorkerMapper,
 )
 from ringwalk.cluster import Broadcast, ClusterMapper
-from ringwalk.cluster.cutter import AHEAD, MOST_TOGETHER, Cutter
+from ringwalk.cluster.cutter import AHEAD, MOST_WALKERS, Cutter
 from ringwalk.errors import NodeLostError
 
 MakeCluster = Callable[..., ClusterMapper]
@@ -126,13 +126,19 @@ def test_a_batch_is_a_moment_s_work_and_a_fair_share() -> None:
 
 def test_short_batches_travel_together() -> None:
     cutter = Cutter(nodes=2, fixed=256)
-    assert cutter.together(100 * 256) == 1  # nothing is known
+    assert cutter.load(100 * 256, calls=4) == (256, 256)  # nothing is known
     cutter.learn(256, 0.001)
-    assert cutter.together(100 * 256) == MOST_TOGETHER
-    assert cutter.together(12 * 256) == 12 // (2 * AHEAD)
-    assert cutter.together(1) == 1
+    assert cutter.load(100 * 256, calls=4) == (10 * 256, 256)  # as many as take 10 ms
+    assert cutter.load(12 * 256, calls=4) == (3 * 256, 256)  # or a fair share
+    assert cutter.load(1, calls=4) == (1, 1)
     cutter.learn(256, 0.1)
-    assert cutter.together(100 * 256) == 1
+    assert cutter.load(100 * 256, calls=4) == (256, 256)
+    quick = Cutter(nodes=2, fixed=256)
+    quick.learn(256, 0.0001)
+    assert quick.load(12 * 256, calls=4) == (10 * 256, 256)  # less than 1 ms is worth no call
+    instant = Cutter(nodes=1, fixed=256)
+    instant.learn(256, 0.0)
+    assert instant.load(10**6, calls=2) == (MOST_WALKERS, 256)
 
 
 # --- values that stay ------------------------------------------------------------------------
@@ -166,6 +172,29 @@ def test_a_broadcast_is_opened_once_a_worker(cluster: MakeCluster, tmp_path: Pat
         workers = sum(node.workers for node in mapper.nodes)
     opened = log.read_text().split()
     assert len(opened) == len(set(opened)) <= workers
+
+
+class CountsSent(Threads):
+    """Counts the loads that bring a value."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.brought = 0
+
+    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+        self.brought += len(getattr(args[0], "broadcasts", ()))
+        return super().submit(fn, *args, **kwargs)
+
+
+def test_a_broadcast_is_sent_once_a_node() -> None:
+    engine = CountsSent()
+    with engine, ClusterMapper(engine, pow, 1, batch_size=3) as mapper:
+        for times in range(1, 3):
+            value = Broadcast(2)
+            for _ in range(3):
+                squares = mapper.map(range(60), itertools.repeat(value))
+                assert squares == [k * k for k in range(60)]
+            assert engine.brought == times
 
 
 def test_a_broadcast_elsewhere_is_the_value_alone() -> None:
@@ -284,14 +313,18 @@ def test_a_lost_node_is_named_and_what_finished_is_kept(cluster: MakeCluster) ->
 
     with cluster(kill, 1, nodes=1, batch_size=4, max_retries=5) as mapper:
         victims = tuple(node.pid for node in mapper.nodes)
-        with pytest.raises(NodeLostError, match="batch 4 of map 1") as caught:
+        with pytest.raises(NodeLostError) as caught:
             mapper.map(range(20), itertools.repeat(victims))
-        error = caught.value
+        error = caught.value.errors[12]  # batches that travelled with it were lost, too
+        assert isinstance(error, NodeLostError)
         assert isinstance(error, BrokenExecutor)
         assert error.host == socket.gethostname()
         assert error.batch == 4
         assert error.walkers == range(12, 16)
-        assert error.results == {k: k for k in range(12)}
+        assert "batch 4 of map 1 (walkers 12 to 15) did not come back" in str(error)
+        kept = range(min(caught.value.errors))
+        assert caught.value.results == {k: k for k in kept}
+        assert len(kept) >= 8  # before anything is known of their time, batches travel alone
         with pytest.raises(NodeLostError):  # this engine does not survive it
             mapper.map([1], [()])
 
@@ -330,11 +363,15 @@ class LosesSeveral(Threads):
 
     def __init__(self) -> None:
         super().__init__(1)
-        self.lost = 0
+        self.lost: list[int] = []
+        self.sent_again: list[int] = []
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        if len(args) > 1 and not self.lost:
-            self.lost = len(args)
+        numbers = list(getattr(args[0], "batches", ()))
+        if self.lost and numbers and numbers[0] in self.lost:
+            self.sent_again += numbers
+        if len(numbers) > 1 and not self.lost:
+            self.lost = numbers
             lost: Future[Any] = Future()
             lost.set_exception(ConnectionError("the node is gone"))
             return lost
@@ -348,6 +385,25 @@ def test_batches_that_are_lost_together_are_sent_again() -> None:
     ):
         while not engine.lost:  # once a batch was seen to be short
             assert mapper.map(range(400)) == [k * k for k in range(400)]
+        assert engine.sent_again == engine.lost  # one by one
+
+
+@pytest.mark.parametrize("count", [399, 400])
+def test_batches_that_run_together_are_taken_apart_when_they_are_lost(count: int) -> None:
+    with (
+        LosesSeveral() as engine,
+        ClusterMapper(engine, square, 1, batch_size=4, max_retries=0, on_error="finish") as mapper,
+    ):
+        error: NodeLostError | None = None
+        while error is None:
+            try:
+                assert mapper.map(range(count)) == [k * k for k in range(count)]
+            except NodeLostError as caught:
+                error = caught
+        assert error.batch == engine.lost[0]
+        assert error.walkers == range(4 * (error.batch - 1), 4 * error.batch)
+        assert {lost.batch for lost in error.errors.values()} == set(engine.lost)
+        assert set(error.errors) | set(error.results) == set(range(count))
 
 
 def test_a_killed_node_leaves_no_workers(cluster: MakeCluster) -> None:

@@ -1,6 +1,6 @@
-"""One map on the nodes: cut batches, keep some under way, take replies in, retry what was lost.
+"""One map on the nodes: cut loads, keep some under way, take replies in, retry what was lost.
 
-A reply is taken in only through the future of its own batch, and only if it names that batch. So
+A reply is taken in only through the future of its own load, and only if it names that load. So
 whatever an aborted map left running is never looked at.
 """
 
@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 
 from ringwalk._core.board import now_ns
-from ringwalk.cluster.batch import Batch, Reply
 from ringwalk.cluster.cutter import Cutter
 from ringwalk.cluster.fleet import Fleet
+from ringwalk.cluster.load import Load, Reply
 from ringwalk.cluster.outgoing import Outgoing
 from ringwalk.errors import MapError, NodeLostError, RingwalkError, TransferError
 from ringwalk.mappers.arguments import Arguments
@@ -27,8 +27,9 @@ from ringwalk.mappers.options import Options
 
 @dataclass(slots=True)
 class _Sent:
-    batch: Batch
+    load: Load
     attempt: int = 0
+    supplies: bool = False  # it brings what a node said that it lacks
 
 
 class Call:
@@ -36,7 +37,7 @@ class Call:
 
     Attributes:
         errors: walker -> its error.
-        ran: of each batch that came back, the walkers that have a result.
+        ran: of each load that came back, the walkers that have a result.
         returned: walkers whose segment returned the row it was given.
         finished: number of walkers that are done or failed.
     """
@@ -69,58 +70,64 @@ class Call:
             records.view(np.uint8).reshape(len(records), records.dtype.itemsize)
             for _, records in (block.generations() for block in arguments.blocks)
         ]
-        self._pending: dict[Future[list[Reply]], tuple[_Sent, ...]] = {}
+        self._pending: dict[Future[Reply], _Sent] = {}
+        self._lacking: set[tuple[str, int]] = set()  # nodes that said so
+        self._parked: list[_Sent] = []  # loads for them, until they got what they lack
         self._number = 0
         self._host = socket.gethostname()
 
     @property
     def open(self) -> bool:
-        """Whether batches are under way."""
+        """Whether loads are under way."""
         return bool(self._pending)
 
     def fill(self) -> None:
-        """Send batches until enough are under way."""
-        outgoing = self._outgoing
-        while len(self._pending) < self._cutter.credits and not self._stopping:
-            left = outgoing.count - outgoing.next
-            cut = (self._cut() for _ in range(self._cutter.together(left) if left else 0))
-            sent = [_Sent(batch) for batch in cut if batch is not None]
-            if not sent:
+        """Send loads until enough are under way."""
+        while (calls := self._calls_left) > 0 and not self._stopping:
+            load = self._cut(calls)
+            if load is None:
                 return
-            self._send(*sent)
+            self._send(_Sent(load))
 
-    def _cut(self) -> Batch | None:
-        """The next batch; None if no walker is left, or the next one's arguments cannot travel."""
+    @property
+    def _calls_left(self) -> int:
+        return self._cutter.credits - len(self._pending) - len(self._parked)
+
+    def _cut(self, calls: int) -> Load | None:
+        """The next load; None if no walker is left, or the next one's arguments cannot travel."""
         outgoing = self._outgoing
         first, left = outgoing.next, outgoing.count - outgoing.next
         if not left:
             return None
+        walkers, size = self._cutter.load(left, calls)
         try:
-            count, columns = outgoing.cut(self._cutter.size(left))
+            count, columns = outgoing.cut(walkers)
         except TransferError as error:
             self.errors[error.walker] = error
             outgoing.count = first  # as on one node: nothing after it is handed out
             return None
-        self._number += 1
+        number = self._number + 1
         run, epoch, cycle, names = self._fleet.run, self._epoch, self._cycle, outgoing.names
-        return Batch(run, epoch, self._number, first, count, cycle, columns, names)
+        load = Load(run, epoch, number, first, count, size, cycle, columns, names)
+        self._number += len(load.batches)
+        return load
 
     def advance(self) -> list[int]:
-        """Sleep until a batch ends; the walkers that succeeded in it."""
+        """Sleep until a load ends; the walkers that succeeded in it."""
         ended, _ = wait(self._pending, return_when=FIRST_COMPLETED)
         fresh: list[int] = []
         for future in ended:
-            batches = self._pending.pop(future)
+            sent = self._pending.pop(future)
             try:
-                replies = future.result()
+                reply = future.result()
             except BaseException as error:
                 if isinstance(error, (KeyboardInterrupt, SystemExit)):
                     raise
-                for sent in batches:
-                    self._mourn(sent, error)
+                self._mourn(sent, error)
             else:
-                for sent, reply in zip(batches, replies, strict=True):
-                    fresh += self._take(sent, reply)
+                fresh += self._take(sent, reply)
+            if sent.supplies:
+                self._unpark()
         self.fill()
         return fresh
 
@@ -132,98 +139,120 @@ class Call:
         """Cancel what waits. What runs goes on to its end on its node; nobody looks at it."""
         for future in self._pending:
             future.cancel()
-        self._pending = {}
+        self._pending, self._parked = {}, []
 
     @property
     def _stopping(self) -> bool:
         return bool(self.errors) and self._options.on_error == "stop"
 
-    def _send(self, *batches: _Sent) -> None:
+    def _send(self, sent: _Sent) -> None:
         try:
-            self._pending[self._fleet.send(*(sent.batch for sent in batches))] = batches
+            self._pending[self._fleet.send(sent.load)] = sent
         except RuntimeError as error:  # BrokenExecutor is one, and so is "after shutdown"
-            for sent in batches:
-                self._give_up(sent, error)
+            self._give_up(sent.load, error)
 
     def _take(self, sent: _Sent, reply: Reply) -> Sequence[int]:
-        batch = sent.batch
-        if (reply.run, reply.epoch, reply.number) != (batch.run, batch.epoch, batch.number):
+        load, node = sent.load, (reply.node.host, reply.node.pid)
+        if (reply.run, reply.epoch, reply.number) != (load.run, load.epoch, load.number):
             raise RingwalkError(
-                f"the engine answered {batch.shown} with the reply to batch {reply.number} of map "
+                f"the engine answered {load.shown} with the reply to batch {reply.number} of map "
                 f"{reply.epoch}; please report it"
             )
         if reply.wants:
-            if not self._stopping:
-                packs = {key: value.pack() for key, value in self._outgoing.broadcasts.items()}
-                sent.batch = self._fleet.supplied(batch, reply.wants, packs)
-                self._send(sent)
+            self._lacking.add(node)
+            self._supply(sent, reply.wants)
             return ()
+        self._lacking.discard(node)
         if reply.failure is not None:
             original = reply.failure.original()
-            original.add_note(f"on node {reply.node.host}, at {batch.shown}")
+            original.add_note(f"on node {reply.node.host}, at {load.shown}")
             raise original
         first_worker = self._fleet.meet(reply.node)
-        self._record(batch, reply, first_worker)
+        self._record(load, reply, first_worker)
         self._cutter.workers = max(self._cutter.workers, reply.node.workers)
-        self._cutter.learn(batch.count, reply.seconds)
-        self.finished += batch.count
+        self._cutter.learn(load.count, reply.seconds)
+        self.finished += load.count
         for back, rows in zip(self._back, reply.rows, strict=True):
-            back[batch.first : batch.first + batch.count] = rows
+            back[load.first : load.first + load.count] = rows
         self.errors |= {
             report.details["walker"]: report.to_error(reply.node.host) for report in reply.errors
         }
         self.returned += reply.returned
-        return self._take_results(batch, reply)
+        return self._take_results(load, reply)
 
-    def _record(self, batch: Batch, reply: Reply, first_worker: int) -> None:
-        """Add to the map's history who ran the batch, on this process's clock."""
+    def _supply(self, sent: _Sent, wants: tuple[str, ...]) -> None:
+        """Send a load again: with what a node lacks, if that is not under way to it already.
+
+        No node can be addressed, so what is under way may reach another one that lacks it.
+        """
+        if self._stopping:
+            return
+        if sum(other.supplies for other in self._pending.values()) >= len(self._lacking):
+            self._parked.append(sent)
+            return
+        packs = {key: value.pack() for key, value in self._outgoing.broadcasts.items()}
+        sent.load, sent.supplies = self._fleet.supplied(sent.load, wants, packs), True
+        self._send(sent)
+
+    def _unpark(self) -> None:
+        """A node may have got what it lacked: try again."""
+        parked, self._parked = self._parked, []
+        for sent in parked:
+            self._send(sent)
+
+    def _record(self, load: Load, reply: Reply, first_worker: int) -> None:
+        """Add to the map's history who ran the load, on this process's clock."""
         records = reply.records.copy()  # an engine may have received it into read-only memory
         records["state"] += np.uint64(first_worker << WORKER_SHIFT)
         if reply.node.host != self._host:  # clocks of hosts have nothing in common
             records["start_ns"] += now_ns() - reply.clock_ns
             records["end_ns"] += now_ns() - reply.clock_ns
         self._history.workers = sum(node.workers for node in self._fleet.nodes)
-        self._history.waves.append(Wave.elsewhere(batch.first, records))
+        self._history.waves.append(Wave.elsewhere(load.first, records))
 
-    def _take_results(self, batch: Batch, reply: Reply) -> Sequence[int]:
+    def _take_results(self, load: Load, reply: Reply) -> Sequence[int]:
         assert reply.results is not None
         try:
             results = reply.results.open()
         except Exception as error:  # unpickling runs user code
             broken = TransferError(
-                f"the results of {batch.shown} cannot be unpickled here: {error}",
-                walker=batch.first,
+                f"the results of {load.shown} cannot be unpickled here: {error}",
+                walker=load.first,
             )
             broken.__cause__ = error
-            self.errors[batch.first] = broken
+            self.errors[load.first] = broken
             return ()
-        self._results[batch.first : batch.first + batch.count] = results
-        finished = batch.walkers if reply.finished is None else reply.finished
+        self._results[load.first : load.first + load.count] = results
+        finished = load.walkers if reply.finished is None else reply.finished
         self.ran.append(finished)
         return finished
 
     def _mourn(self, sent: _Sent, error: BaseException) -> None:
-        """A batch did not come back: send it again, if the engine lives and the user allows."""
-        sent.attempt += 1
-        broken = isinstance(error, BrokenExecutor)
-        if broken or self._stopping or sent.attempt > self._options.max_retries:
-            self._give_up(sent, error)
-        else:
-            self._send(sent)
+        """A load did not come back: send it again, if the engine lives and the user allows.
 
-    def _give_up(self, sent: _Sent, error: BaseException) -> None:
-        batch = sent.batch
+        Its batches go one by one: one that ends its node takes no other along again.
+        """
+        attempt = sent.attempt + 1
+        broken = isinstance(error, BrokenExecutor)
+        for number in sent.load.batches:
+            batch = sent.load.batch(number)
+            if broken or self._stopping or attempt > self._options.max_retries:
+                self._give_up(batch, error)
+            else:
+                self._send(_Sent(batch, attempt, sent.supplies))
+
+    def _give_up(self, load: Load, error: BaseException) -> None:
         host = self._suspect(error)
         lost = NodeLostError(
-            f"{batch.shown} did not come back from {host}: {type(error).__name__}: {error}. "
+            f"{load.shown} did not come back from {host}: {type(error).__name__}: {error}. "
             "Segments of it may have run; the results of the others are in this error",
-            walkers=batch.walkers,
+            walkers=load.walkers,
             host=host,
-            batch=batch.number,
+            batch=load.number,
         )
         lost.__cause__ = error
-        self.finished += batch.count
-        self.errors |= dict.fromkeys(batch.walkers, lost)
+        self.finished += load.count
+        self.errors |= dict.fromkeys(load.walkers, lost)
 
     def _suspect(self, error: BaseException) -> str:
         """The host that was lost, by what the engine says, what is gone, or what there is."""

@@ -1,4 +1,7 @@
-"""How many walkers go in the next batch: a moment's work, and a fair share of what is left."""
+"""How many walkers go in the next batch: a moment's work, and a fair share of what is left.
+
+Short batches travel together, as a load, because a call of the engine costs more than they do.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,8 @@ TARGET_S = 0.1
 AHEAD = 2
 """Calls under way for each node: one is run while the next one travels."""
 
-SHORT_S, MOST_TOGETHER = 0.01, 8
-"""Batches that take longer to travel than to run travel together: so many, or for so long."""
+LEAST_S, MOST_S = 0.001, 0.01
+"""What a load of several batches should take: hardly less than its call of the engine costs."""
 
 MOST_BYTES = 64 << 20
 """A batch is closed when it holds so much."""
@@ -31,12 +34,10 @@ class Cutter:
         self._nodes = nodes
         self._fixed = fixed
         self._seconds: float | None = None  # of a walker
-        self._batch_s = math.inf  # of a batch
         self.workers = 1  # of the largest node
 
     def learn(self, walkers: int, seconds: float) -> None:
-        """A batch of so many walkers took its node so long."""
-        self._batch_s = seconds
+        """A load of so many walkers took its node so long."""
         fresh = seconds / walkers
         self._seconds = fresh if self._seconds is None else (self._seconds + fresh) / 2
 
@@ -44,13 +45,6 @@ class Cutter:
     def credits(self) -> int:
         """How many calls of the engine may be under way."""
         return self._nodes * AHEAD
-
-    def together(self, left: int) -> int:
-        """Batches of the next call, for ``left`` walkers that no batch has taken yet."""
-        if self._batch_s >= SHORT_S / 2:
-            return 1
-        share = left // (self.size(left) * self._nodes * AHEAD)
-        return max(1, min(share, MOST_TOGETHER, int(SHORT_S / self._batch_s)))
 
     def size(self, left: int) -> int:
         """Walkers of the next batch, of ``left`` that no batch has taken yet."""
@@ -63,3 +57,19 @@ class Cutter:
         share = math.ceil(left / (self._nodes * AHEAD))
         by_time = int(TARGET_S / max(self._seconds, TARGET_S / MOST_WALKERS))
         return max(least, min(share, by_time))
+
+    def load(self, left: int, calls: int) -> tuple[int, int]:
+        """Walkers of the next load, and of each of its batches.
+
+        Args:
+            left: walkers that no load has taken yet.
+            calls: of the engine that may be made now, this one included.
+        """
+        size = self.size(left)
+        if self._seconds is None:
+            return size, size
+        batch_s = max(self._seconds * size, MOST_S / MOST_WALKERS)
+        share = math.ceil(left / (size * calls))
+        most = min(int(MOST_S / batch_s), MOST_WALKERS // size)
+        together = max(1, min(most, max(share, int(LEAST_S / batch_s))))
+        return min(left, together * size), size

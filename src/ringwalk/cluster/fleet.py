@@ -9,7 +9,7 @@ from concurrent.futures import Executor, Future, wait
 from dataclasses import replace
 from pathlib import Path
 
-from ringwalk.cluster.batch import SPEC, Batch, Reply
+from ringwalk.cluster.load import SPEC, Load, Reply
 from ringwalk.cluster.node import retire, serve
 from ringwalk.cluster.packing import Pack
 from ringwalk.cluster.site import NodeInfo
@@ -25,7 +25,7 @@ class Fleet:
     """One run on an engine's nodes, from ``init`` to ``cleanup``.
 
     An engine hands a call to any of its processes, so none can be addressed: a node that lacks
-    something says so, and gets it with the batch sent once more.
+    something says so, and gets it with the load sent once more.
     """
 
     def __init__(self, engine: Executor, nodes: int, spec: Pack) -> None:
@@ -41,11 +41,11 @@ class Fleet:
 
         Raises WorkerInitError, or what a node raised at it.
         """
-        hello = Batch(self.run, spec=self._spec)
+        hello = Load(self.run, spec=self._spec)
         try:
             replies = [self.engine.submit(serve, hello) for _ in range(self.size)]
             for future in replies:
-                (reply,) = future.result()
+                reply = future.result()
                 if reply.failure is not None:
                     raise reply.failure.original()
                 self.meet(reply.node)
@@ -74,16 +74,16 @@ class Fleet:
                 )
         return self._first_worker[key]
 
-    def send(self, *batches: Batch) -> Future[list[Reply]]:
-        """Have a node run batches, one after the other."""
-        return self.engine.submit(serve, *batches)
+    def send(self, load: Load) -> Future[Reply]:
+        """Have a node run a load."""
+        return self.engine.submit(serve, load)
 
-    def supplied(self, batch: Batch, wants: tuple[str, ...], packs: dict[str, Pack]) -> Batch:
-        """The batch with what a node lacks."""
+    def supplied(self, load: Load, wants: tuple[str, ...], packs: dict[str, Pack]) -> Load:
+        """The load with what a node lacks."""
         return replace(
-            batch,
-            spec=self._spec if SPEC in wants else batch.spec,
-            broadcasts={**batch.broadcasts, **{k: packs[k] for k in wants if k != SPEC}},
+            load,
+            spec=self._spec if SPEC in wants else load.spec,
+            broadcasts={**load.broadcasts, **{k: packs[k] for k in wants if k != SPEC}},
         )
 
     def gone(self) -> list[NodeInfo]:

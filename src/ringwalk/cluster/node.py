@@ -1,6 +1,6 @@
-"""The node's side: one pool a process, made for the first batch, and batches run on it.
+"""The node's side: one pool a process, made for the first load, and loads run on it.
 
-The engine calls ``serve`` in its processes, from any thread. A batch of another run ends the pool
+The engine calls ``serve`` in its processes, from any thread. A load of another run ends the pool
 of the run before. What the segments do wrong comes back as data; an exception out of ``serve`` is
 a fault of the node.
 
@@ -18,7 +18,7 @@ from multiprocessing.util import Finalize
 from typing import Any
 
 from ringwalk._core.board import now_ns
-from ringwalk.cluster.batch import SPEC, Batch, Reply, Report
+from ringwalk.cluster.load import SPEC, Load, Reply, Report
 from ringwalk.cluster.node_mapper import NodeMapper
 from ringwalk.cluster.packing import Pack
 from ringwalk.cluster.site import NodeInfo, Surroundings, look_around
@@ -45,24 +45,24 @@ class Node:
         self._surroundings = Surroundings()
         self._ends_at_exit = False
 
-    def serve(self, batch: Batch) -> Reply:
-        began = time.perf_counter()
+    def serve(self, load: Load) -> Reply:
         with self._lock:
-            if self._run != batch.run and batch.spec is None:
-                return Reply(batch.run, batch.epoch, batch.number, look_around(0, ()), (SPEC,))
+            began = time.perf_counter()
+            if self._run != load.run and load.spec is None:
+                return Reply(load.run, load.epoch, load.number, look_around(0, ()), (SPEC,))
             try:
-                mapper = self._mapper_of(batch)
-                wants = mapper.missing(batch)
-                if wants or not batch.count:
-                    return Reply(batch.run, batch.epoch, batch.number, self._info, wants)
+                mapper = self._mapper_of(load)
+                wants = mapper.missing(load)
+                if wants or not load.count:
+                    return Reply(load.run, load.epoch, load.number, self._info, wants)
                 with self._surroundings:
-                    wave = mapper.run(batch)
+                    wave = mapper.run(load)
             except Exception as error:  # the pool cannot be made, or is gone: the caller decides
                 failure = Failure.of(error, "start")
                 self.end()
                 info = look_around(0, ())
-                return Reply(batch.run, batch.epoch, batch.number, info, failure=failure)
-            return self._reply(batch, mapper, wave, began)
+                return Reply(load.run, load.epoch, load.number, info, failure=failure)
+            return self._reply(load, mapper, wave, began)
 
     def retire(self, run: str) -> NodeInfo | None:
         """End the pool if it is of this run; says who did it."""
@@ -73,11 +73,11 @@ class Node:
             self.end()
             return info
 
-    def _mapper_of(self, batch: Batch) -> NodeMapper:
-        if self._mapper is None or self._run != batch.run:
+    def _mapper_of(self, load: Load) -> NodeMapper:
+        if self._mapper is None or self._run != load.run:
             self.end()
-            assert batch.spec is not None
-            spec: Spec = batch.spec.open()
+            assert load.spec is not None
+            spec: Spec = load.spec.open()
             self._surroundings = Surroundings()
             rank = self._surroundings.rank
             if rank is not None and spec.options["start_method"] == "fork":
@@ -88,7 +88,7 @@ class Node:
             mapper = NodeMapper(**spec.options)
             with self._surroundings:
                 mapper.init()
-            self._run, self._mapper, self._info = batch.run, mapper, mapper.describe()
+            self._run, self._mapper, self._info = load.run, mapper, mapper.describe()
             if not self._ends_at_exit:
                 # Processes of multiprocessing run no exit handlers but its own, and then wait for
                 # their children: a pool's wait for the end of this process.
@@ -102,23 +102,23 @@ class Node:
         if mapper is not None:
             mapper.cleanup()
 
-    def _reply(self, batch: Batch, mapper: NodeMapper, wave: Transaction, began: float) -> Reply:
+    def _reply(self, load: Load, mapper: NodeMapper, wave: Transaction, began: float) -> Reply:
         errors = dict(wave.errors)
         results = _packed(wave, errors)
         finished = None
         if errors:
             finished = tuple(walker for walker in wave.outcome() if walker not in errors)
         return Reply(
-            batch.run,
-            batch.epoch,
-            batch.number,
+            load.run,
+            load.epoch,
+            load.number,
             self._info,
             results=results,
             finished=finished,
             errors=tuple(Report.of(error) for error in errors.values()),
             returned=tuple(wave.returned),
-            # A copy: the engine sends it when the next batch may be at work already.
-            rows=tuple(rows.copy() for rows in mapper.worked_rows(batch)),
+            # A copy: the engine sends it when the next load may be at work already.
+            rows=tuple(rows.copy() for rows in mapper.worked_rows(load)),
             records=wave.wave.records,
             clock_ns=now_ns(),
             seconds=time.perf_counter() - began,
@@ -159,9 +159,9 @@ _inherited: list[Node] = []
 os.register_at_fork(after_in_child=_forget)
 
 
-def serve(*batches: Batch) -> list[Reply]:
-    """Run batches on this process's pool. What engines are given to call."""
-    return [_node.serve(batch) for batch in batches]
+def serve(load: Load) -> Reply:
+    """Run a load on this process's pool. What engines are given to call."""
+    return _node.serve(load)
 
 
 def retire(run: str) -> NodeInfo | None:

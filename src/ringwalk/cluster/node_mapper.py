@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ringwalk.cluster import batch as wire
-from ringwalk.cluster.batch import Batch
+from ringwalk.cluster import load as wire
 from ringwalk.cluster.broadcast import Kept
+from ringwalk.cluster.load import Load
 from ringwalk.cluster.packing import Sealed
 from ringwalk.cluster.site import NodeInfo, look_around
 from ringwalk.mappers import WorkerMapper
@@ -25,7 +25,7 @@ from ringwalk.workers.job import Column, Constant, Indexed, Piece, Rows
 
 
 class _Offset:
-    """A batch's elements, looked up by the number of their walker in the whole map."""
+    """A load's elements, looked up by the number of their walker in the whole map."""
 
     def __init__(self, first: int, values: Sequence[Any]) -> None:
         self.first = first
@@ -51,30 +51,30 @@ class NodeMapper(WorkerMapper):
             self.num_workers or 0, [device.visible for device in self._devices or ()]
         )
 
-    def missing(self, batch: Batch) -> tuple[str, ...]:
-        """Take in the broadcasts that came along; keys of those that the batch needs still."""
-        for key, pack in batch.broadcasts.items():
+    def missing(self, load: Load) -> tuple[str, ...]:
+        """Take in the broadcasts that came along; keys of those that the load needs still."""
+        for key, pack in load.broadcasts.items():
             if key not in self._kept:
                 self._kept[key] = Kept(key, pack)
-        needed = (column.key for column in batch.columns if isinstance(column, wire.Shared))
+        needed = (column.key for column in load.columns if isinstance(column, wire.Shared))
         return tuple(key for key in needed if key not in self._kept)
 
-    def run(self, batch: Batch) -> Transaction:
-        """Run the batch's segments to their end."""
+    def run(self, load: Load) -> Transaction:
+        """Run the load's segments to their end."""
         with self._mapping():
             pool = self._running_pool()
-            columns = [self._column(batch, k, each) for k, each in enumerate(batch.columns)]
-            split = len(columns) - len(batch.names)
-            named = dict(zip(batch.names, columns[split:], strict=True))
-            end = batch.first + batch.count
+            columns = [self._column(load, k, each) for k, each in enumerate(load.columns)]
+            split = len(columns) - len(load.names)
+            named = dict(zip(load.names, columns[split:], strict=True))
+            end = load.first + load.count
             arguments = Arguments(end, tuple(columns[:split]), named, ())
             wave = Transaction(
                 pool,
                 arguments,
                 self._options,
-                first=batch.first,
-                count=batch.count,
-                cycle=batch.cycle,
+                first=load.first,
+                count=load.count,
+                cycle=load.cycle,
             )
             try:
                 for _ in self._run_wave(wave, end, [], each=False):
@@ -84,20 +84,20 @@ class NodeMapper(WorkerMapper):
                 raise
             return wave
 
-    def _column(self, batch: Batch, position: int, column: wire.Column) -> Column:
+    def _column(self, load: Load, position: int, column: wire.Column) -> Column:
         match column:
             case wire.Same(pack):
                 return Constant(Sealed(pack))
             case wire.Shared(key):
                 return Constant(self._kept[key])
             case wire.Light(values):
-                return Piece(values, batch.first)
+                return Piece(values, load.first)
             case wire.Heavy(packs):
-                return Indexed(_Offset(batch.first, [Sealed(pack) for pack in packs]))
+                return Indexed(_Offset(load.first, [Sealed(pack) for pack in packs]))
             case wire.Rows(n, fields, records):
                 block = self._block(position, n, fields)
                 front, _ = block.generations()
-                _as_bytes(front)[batch.first : batch.first + batch.count] = records
+                _as_bytes(front)[load.first : load.first + load.count] = records
                 return Rows(block)
 
     def _block(self, position: int, n: int, fields: Mapping[str, np.dtype[Any]]) -> WalkerBlock:
@@ -109,12 +109,12 @@ class NodeMapper(WorkerMapper):
             block = self._blocks[position] = WalkerBlock.create(n, fields)
         return block
 
-    def worked_rows(self, batch: Batch) -> Iterator[npt.NDArray[np.uint8]]:
-        """What the segments made of the batch's rows."""
-        for position, column in enumerate(batch.columns):
+    def worked_rows(self, load: Load) -> Iterator[npt.NDArray[np.uint8]]:
+        """What the segments made of the load's rows."""
+        for position, column in enumerate(load.columns):
             if isinstance(column, wire.Rows):
                 _, back = self._blocks[position].generations()
-                yield _as_bytes(back)[batch.first : batch.first + batch.count]
+                yield _as_bytes(back)[load.first : load.first + load.count]
 
     def cleanup(self) -> None:
         super().cleanup()

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from ringwalk.cluster import batch as wire
+from ringwalk.cluster import load as wire
 from ringwalk.cluster.broadcast import Broadcast
 from ringwalk.cluster.cutter import MOST_BYTES
 from ringwalk.cluster.packing import Pack
