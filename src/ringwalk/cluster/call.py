@@ -19,6 +19,7 @@ from ringwalk.cluster.cutter import Cutter
 from ringwalk.cluster.fleet import Fleet
 from ringwalk.cluster.load import Load, Reply
 from ringwalk.cluster.outgoing import Outgoing
+from ringwalk.cluster.records import widened
 from ringwalk.errors import MapError, NodeLostError, RingwalkError, TransferError
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.history import WORKER_SHIFT, History, Wave
@@ -202,7 +203,7 @@ class Call:
 
     def _record(self, load: Load, reply: Reply, first_worker: int) -> None:
         """Add to the map's history who ran the load, on this process's clock."""
-        records = reply.records.copy()  # an engine may have received it into read-only memory
+        records = widened(reply.armed, reply.records)
         records["state"] += np.uint64(first_worker << WORKER_SHIFT)
         if reply.node.host != self._host:  # clocks of hosts have nothing in common
             records["start_ns"] += now_ns() - reply.clock_ns

@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ringwalk.cluster.packing import Pack
+from ringwalk.cluster.records import Columns
 from ringwalk.cluster.site import NodeInfo
 from ringwalk.errors import MapError
-from ringwalk.mappers.history import TASK
 from ringwalk.workers.failure import Failure
 
 _OF_A_MAP = ("results", "errors", "__notes__")  # attributes that only the caller's error gets
@@ -167,7 +167,8 @@ class Reply:
         finished: the walkers that have a result; None stands for all.
         returned: walkers whose segment returned its own row.
         rows: of each block of the load, the rows as the segments left them.
-        records: of the node's board, dtype ``TASK``: who ran each walker, from when to when.
+        armed, records: of the node's board: how many walkers were handed out, and who ran each,
+            from when to when.
         clock_ns: the node's clock when it made the reply.
         seconds: that the load took on the node.
     """
@@ -183,6 +184,7 @@ class Reply:
     errors: tuple[Report, ...] = ()
     returned: tuple[int, ...] = ()
     rows: tuple[npt.NDArray[np.uint8], ...] = ()
-    records: npt.NDArray[Any] = field(default_factory=lambda: np.zeros(0, TASK))
+    armed: int = 0
+    records: Columns = field(default_factory=dict)
     clock_ns: int = 0
     seconds: float = 0.0

@@ -21,6 +21,7 @@ from ringwalk._core.board import now_ns
 from ringwalk.cluster.load import SPEC, Load, Reply, Report
 from ringwalk.cluster.node_mapper import NodeMapper
 from ringwalk.cluster.packing import Pack
+from ringwalk.cluster.records import narrowed
 from ringwalk.cluster.site import NodeInfo, Surroundings, look_around
 from ringwalk.errors import ConfigError, MapError, TransferError
 from ringwalk.mappers.transaction import Transaction
@@ -105,6 +106,7 @@ class Node:
     def _reply(self, load: Load, mapper: NodeMapper, wave: Transaction, began: float) -> Reply:
         errors = dict(wave.errors)
         results = _packed(wave, errors)
+        records = wave.wave.records
         finished = None
         if errors:
             finished = tuple(walker for walker in wave.outcome() if walker not in errors)
@@ -119,7 +121,8 @@ class Node:
             returned=tuple(wave.returned),
             # A copy: the engine sends it when the next load may be at work already.
             rows=tuple(rows.copy() for rows in mapper.worked_rows(load)),
-            records=wave.wave.records,
+            armed=len(records),
+            records=narrowed(records),
             clock_ns=now_ns(),
             seconds=time.perf_counter() - began,
         )
