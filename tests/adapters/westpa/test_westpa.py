@@ -9,7 +9,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import h5py
@@ -17,6 +19,8 @@ import numpy as np
 import pytest
 
 from ringwalk.adapters.westpa import RingwalkWorkManager, register
+from ringwalk.adapters.westpa.tasks import reseed
+from ringwalk.workers.streams import stream
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "westpa_odld.py"
 
@@ -219,6 +223,30 @@ def _same(one: tuple[Any, Any], other: tuple[Any, Any]) -> bool:
 
 
 # --- in this process --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: None,
+        lambda: np.random.Generator(np.random.MT19937()),
+        lambda: np.random.Generator(np.random.PCG64()),
+        lambda: np.random.RandomState(),
+        lambda: np.random.RandomState(np.random.PCG64()),
+    ],
+    ids=["none yet", "MT19937", "PCG64", "RandomState", "RandomState on PCG64"],
+)
+def test_a_propagator_s_generator_starts_each_segment_s_stream_anew(
+    make: Callable[[], Any],
+) -> None:
+    def draw(propagator: Any, segment: int) -> tuple[float, ...]:
+        reseed(propagator, stream(5, 1, segment))
+        return tuple(propagator.rng.normal(size=3))
+
+    one, other = SimpleNamespace(rng=make()), SimpleNamespace(rng=make())
+    first = draw(one, 0), draw(one, 1), draw(one, 0)
+    assert first == (first[0], draw(other, 1), draw(other, 0))  # whatever was drawn before
+    assert first[0] != first[1]
 
 
 class Propagator:
