@@ -167,8 +167,9 @@ class TwoArguments(Exception):
 
 
 def test_what_cannot_be_pickled_is_the_future_s_exception(executor: Executor) -> None:
+    refused = executor.submit(abs, Unpicklable())
     with pytest.raises(pickle.PicklingError, match="not me"):
-        executor.submit(abs, Unpicklable()).result()
+        refused.result()
     with pytest.raises(pickle.PicklingError, match="not me") as caught:
         executor.submit(Unpicklable).result()
     assert any("result" in note for note in caught.value.__notes__)
@@ -179,6 +180,32 @@ def test_what_cannot_be_unpickled(executor: Executor) -> None:
         with pytest.raises(ValueError, match="refused to load") as caught:
             submit().result()
         assert any("cannot be unpickled" in note for note in caught.value.__notes__)
+    assert executor.submit(abs, -1).result() == 1
+
+
+class Exits:
+    """Ends whoever unpickles it."""
+
+    def __reduce__(self) -> Any:
+        return sys.exit, (3,)
+
+
+class ExitsEarly:
+    """Ends whoever pickles it."""
+
+    def __reduce__(self) -> Any:
+        sys.exit(3)
+
+
+@pytest.mark.parametrize("kind", [Exits, ExitsEarly])
+def test_a_result_that_exits_on_its_way_is_the_future_s_exception(
+    executor: Executor, kind: type
+) -> None:
+    future = executor.submit(kind)
+    with pytest.raises(SystemExit) as caught:
+        future.result()
+    assert future.done()
+    assert caught.value.code == 3
     assert executor.submit(abs, -1).result() == 1
 
 

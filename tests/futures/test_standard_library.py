@@ -1,10 +1,11 @@
-"""CPython's own tests of executors, run on ours where the interpreter ships them (3.12+).
+"""CPython's own tests of executors, run on ours where the interpreter ships them.
 
 What we do otherwise on purpose, or cannot be asked by these tests, is in ``DEVIATIONS``.
 """
 
 from __future__ import annotations
 
+import importlib
 import unittest
 from typing import Any
 
@@ -12,28 +13,31 @@ import pytest
 
 from ringwalk import Executor
 
-pytest.importorskip(
-    "test.test_concurrent_futures.executor",
-    reason="this interpreter comes without the standard library's tests of 3.12 or newer",
-)
+_NAME = "test.test_concurrent_futures"
+_TESTS = ("as_completed", "deadlock", "init", "process_pool", "shutdown", "wait")
+_PARTS = ("executor", "util", *(f"test_{part}" for part in _TESTS))
 
-from test.test_concurrent_futures import (
-    executor,
-    test_as_completed,
-    test_process_pool,
-    test_shutdown,
-    test_wait,
-    util,
+shipped = pytest.importorskip(_NAME, reason="this interpreter comes without the library's tests")
+# One module up to Python 3.11, then a package.
+_modules = (
+    [importlib.import_module(f"{_NAME}.{part}") for part in _PARTS]
+    if hasattr(shipped, "__path__")
+    else [shipped]
 )
+_found = {name: value for module in _modules for name, value in vars(module).items()}
 
 _PRIVATE = "looks into ProcessPoolExecutor's private attributes"
 _BY_NAME = "its script imports the class from concurrent.futures by name"
+_NOT_BROKEN = "expects a broken pool; ours gives the future what unpickling raised, and goes on"
 _PER_CHILD = "max_tasks_per_child: not offered; a worker that leaks can end itself by os._exit"
 DEVIATIONS = {
     "test_cancel_futures": "expects that some task runs at once; with our executor workers fork "
     "at the first submit and none is prefetched, so a shutdown that comes sooner cancels all",
     "test_context_manager_shutdown": _PRIVATE,
     "test_del_shutdown": _PRIVATE,
+    "test_error_at_task_unpickle": _NOT_BROKEN,
+    "test_error_during_result_unpickle_in_result_handler": _NOT_BROKEN,
+    "test_exit_during_result_unpickle_in_result_handler": _NOT_BROKEN,
     "test_hang_gh83386": _BY_NAME,
     "test_idle_process_reuse_multiple": _PRIVATE,
     "test_idle_process_reuse_one": _PRIVATE,
@@ -46,6 +50,7 @@ DEVIATIONS = {
     "test_python_finalization_error": "patches ProcessPoolExecutor's threads",
     "test_ressources_gced_in_workers": "wants a multiprocessing context and a manager process",
     "test_saturation": _PRIVATE,
+    "test_shutdown_deadlock_pickle": _PRIVATE,
     "test_shutdown_no_wait": _PRIVATE,
     "test_submit_after_interpreter_shutdown": _BY_NAME,
     "test_traceback": "expects the private class _RemoteTraceback as the cause; ours is "
@@ -53,20 +58,31 @@ DEVIATIONS = {
 }
 
 
-class _Mixin(util.ExecutorMixin):  # type: ignore[misc]
+class _Mixin(_found["ExecutorMixin"]):  # type: ignore[misc]
     executor_type = Executor
 
 
-def _suite(tests: type) -> type[unittest.TestCase]:
+class _ContextMixin(_found["ExecutorMixin"]):  # type: ignore[misc]
+    ctx = "fork"
+
+    @staticmethod
+    def executor_type(max_workers: int, mp_context: Any, **options: Any) -> Executor:
+        return Executor(max_workers, start_method=mp_context.get_start_method(), **options)
+
+
+def _suite(tests: type, mixin: type = _Mixin) -> type[unittest.TestCase]:
     known = {name: unittest.skip(reason) for name, reason in DEVIATIONS.items()}
     skipped: dict[str, Any] = {
         name: skip(getattr(tests, name)) for name, skip in known.items() if hasattr(tests, name)
     }
-    return type(tests.__name__, (tests, _Mixin, util.BaseTestCase), skipped)
+    return type(tests.__name__, (tests, mixin, _found["BaseTestCase"]), skipped)
 
 
-TestExecutor = _suite(executor.ExecutorTest)
-TestWait = _suite(test_wait.WaitTests)
-TestAsCompleted = _suite(test_as_completed.AsCompletedTests)
-TestShutdown = _suite(test_shutdown.ProcessPoolShutdownTest)
-TestProcessPool = _suite(test_process_pool.ProcessPoolExecutorTest)
+TestExecutor = _suite(_found["ExecutorTest"])
+TestWait = _suite(_found["WaitTests"])
+TestAsCompleted = _suite(_found["AsCompletedTests"])
+TestShutdown = _suite(_found["ProcessPoolShutdownTest"])
+TestProcessPool = _suite(_found["ProcessPoolExecutorTest"])
+TestDeadlock = _suite(_found["ExecutorDeadlockTest"], _ContextMixin)
+TestInitializer = _suite(_found["InitializerMixin"])
+# FailingInitializerMixin's one test looks into private attributes.

@@ -7,6 +7,7 @@ import os
 import pickle
 import resource
 import select
+import sys
 import threading
 from typing import Any
 
@@ -203,6 +204,11 @@ class Bomb:
         return (int, ("not a number",))
 
 
+class Exit:
+    def __reduce__(self) -> Any:
+        return (sys.exit, (3,))
+
+
 @pytest.mark.parametrize("kind", [Unpicklable, NoWayBack])
 def test_exceptions_that_cannot_travel_are_told(process_mapper: type[Mapper], kind: Any) -> None:
     def fail(k: int) -> None:
@@ -221,8 +227,9 @@ def test_results_that_cannot_be_pickled(process_mapper: type[Mapper]) -> None:
         assert mapper.map([0, 2]) == [0, 2]
 
 
-def test_results_that_cannot_be_unpickled(process_mapper: type[Mapper]) -> None:
-    with process_mapper(lambda k: Bomb() if k == 1 else k, num_workers=2) as mapper:
+@pytest.mark.parametrize("kind", [Bomb, Exit])
+def test_results_that_cannot_be_unpickled(process_mapper: type[Mapper], kind: type) -> None:
+    with process_mapper(lambda k: kind() if k == 1 else k, num_workers=2) as mapper:
         with pytest.raises(TransferError, match="result of walker 1 cannot be unpickled"):
             mapper.map([0, 1])
         heaps = mapper._pool.space.heaps  # type: ignore[attr-defined]

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any, Literal, SupportsIndex
 
 from ringwalk.config import resolve_num_workers, usable_cpus
-from ringwalk.errors import ConfigError
+from ringwalk.errors import ConfigError, RingwalkError
 from ringwalk.futures.calls import run_call
 from ringwalk.futures.engine import Engine
 from ringwalk.futures.future import Future
@@ -129,7 +129,12 @@ class Executor(concurrent.futures.Executor):
             ForkedError: in a forked child of the process that made the executor.
         """
         future = Future(self._engine)
-        self._engine.submit(future, fn, args, kwargs)
+        try:
+            self._engine.submit(future, fn, args, kwargs)
+        except (RingwalkError, OSError):
+            raise
+        except Exception as error:  # pickling runs user code
+            future.set_exception(error)
         return future
 
     def map(

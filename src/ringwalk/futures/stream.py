@@ -169,7 +169,7 @@ class Stream:
     ) -> tuple[Any, BaseException | None]:
         try:
             value = self.pool.space.receive(worker, block, length)
-        except Exception as error:  # unpickling runs user code
+        except BaseException as error:  # unpickling runs user code; signals are held back
             error.add_note("The result of a task cannot be unpickled in the parent.")
             return None, error
         if state != FAILED:

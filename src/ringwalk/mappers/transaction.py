@@ -270,7 +270,7 @@ class Transaction:
             raise RingwalkError(f"task {task} has the unknown state {state}; please report this")
         try:
             value = self._pool.space.receive(worker, block, length)
-        except Exception as error:  # unpickling runs user code
+        except (Exception, SystemExit) as error:  # unpickling runs user code
             broken = TransferError(
                 f"the result of walker {walker} cannot be unpickled in the parent: {error}",
                 walker=walker,

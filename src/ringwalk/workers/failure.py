@@ -76,7 +76,7 @@ def _travelling(error: BaseException) -> bytes | None:
     """The pickled exception if it also unpickles: many with own __init__ signatures do not."""
     try:
         pickled = pickle.dumps(error)
-    except Exception:  # a user's __reduce__ may do anything
+    except (Exception, SystemExit):  # a user's __reduce__ may do anything
         return None
     return pickled if _unpickled(pickled) is not None else None
 
@@ -84,6 +84,6 @@ def _travelling(error: BaseException) -> bytes | None:
 def _unpickled(pickled: bytes) -> BaseException | None:
     try:
         error = pickle.loads(pickled)
-    except Exception:  # a user's __init__ or __setstate__ may do anything
+    except (Exception, SystemExit):  # a user's __init__ or __setstate__ may do anything
         return None
     return error if isinstance(error, BaseException) else None

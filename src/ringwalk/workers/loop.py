@@ -30,7 +30,7 @@ class Publisher:
             return
         try:
             block, length = self._put(result)
-        except Exception as error:  # whatever a user's __reduce__ raises, or no memory
+        except (Exception, SystemExit) as error:  # of a user's __reduce__, or no memory
             self.failure(task, error, "result")
         else:
             self._board.commit(task, False, block, length)
