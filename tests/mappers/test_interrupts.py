@@ -64,7 +64,11 @@ def test_each_worker_is_there_once(
 ) -> None:
     """Two processes in one slot would write to one heap, over each other's results."""
     came = set[str]()
-    with WorkerMapper(lambda k: (k, os.getpid()), num_workers=2) as mapper:
+
+    def prepare(device: object) -> None:
+        """There for the map to wait until each worker has prepared itself."""
+
+    with WorkerMapper(lambda k: (k, os.getpid()), num_workers=2, worker_init=prepare) as mapper:
         (template,) = (child for child in psutil.Process().children() if child.children())
         victim = template.children()[0]
         victim.kill()
