@@ -62,6 +62,7 @@ class Stream:
         self.open = 0
         self.outcomes: deque[Outcome] = deque()
         assert isinstance(pool.crew, PersistentCrew)
+        pool.space.promise(RECORDS)
         self.pool = pool
         self.crew = pool.crew
         self.board = pool.space.board

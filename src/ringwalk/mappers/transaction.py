@@ -101,6 +101,7 @@ class Transaction:
 
     def start(self) -> None:
         """Hand out the tasks. An argument that cannot be sent fails its walker, stops the map."""
+        self._pool.space.promise(self._count)
         if isinstance(self._pool.crew, PersistentCrew):
             self._start_remote(Wire(self._pool, self._arguments))
         else:

@@ -64,6 +64,10 @@ class Plan:
     def board(self) -> int:
         return _pages(ring_bytes(CAPACITY))
 
+    def tasks(self, count: int) -> int:
+        """Where the first ``count`` tasks end, which come last on the board."""
+        return self.board + board_bytes(self.workers, count)
+
     def heap(self, index: int) -> int:
         board = _pages(board_bytes(self.workers, CAPACITY))
         return self.board + board + index * heap_bytes(self.heap_data)
@@ -94,14 +98,14 @@ class Workspace:
         ]
         self.heaps[holder].own()
         self.codec = Codec(arena, self.heaps, holder)
+        self._promised = 0  # tasks
 
     @classmethod
     def create(cls, workers: int) -> Workspace:
         """Make the arena. Raises HeapFullError or OSError with nothing left behind."""
         plan = Plan.for_workers(workers)
         arena = Arena.create(plan.size)
-        # Control memory is promised whole: no claim or commit may meet a full machine.
-        arena.reserve(0, plan.heap(0))
+        arena.reserve(0, plan.tasks(0))
         for index in range(workers + 1):
             arena.reserve(plan.heap(index), PAGESIZE)
         wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
@@ -110,6 +114,16 @@ class Workspace:
         except BaseException:
             os.close(wake_fd)
             raise
+
+    def promise(self, tasks: int) -> None:
+        """Have memory for so many tasks before they are armed. For the parent.
+
+        No claim or commit may meet a full machine. Raises HeapFullError.
+        """
+        if tasks > self._promised:
+            start = self.plan.tasks(self._promised)
+            self.arena.reserve(start, self.plan.tasks(tasks) - start)
+            self._promised = tasks
 
     def receive(self, worker: int, block: int, length: int) -> Any:
         """What a worker committed, decoded; the worker's hold on it ends. For the parent.
