@@ -27,7 +27,7 @@ SOURCES = {
     "board": ["board", "ring", "eventcount", "futex"],
     "headroom": ["headroom"],
     "heap": ["heap", "arena", "headroom"],
-    "process": ["process"],
+    "process": ["process", "template"],
     "spawn": ["spawn"],
     "rows": [],
     "chain": [],

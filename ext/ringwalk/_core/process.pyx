@@ -1,4 +1,4 @@
-"""Fork, adoption, parent-death signal, hardening. See csrc/process.h."""
+"""Fork, adoption, parent-death signal, hardening. See csrc/process.h and csrc/template.h."""
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
@@ -16,6 +16,7 @@ from libc.errno cimport errno
 from libc.string cimport memset
 from posix.time cimport nanosleep, timespec
 from posix.unistd cimport fork as c_fork
+from posix.unistd cimport getpid
 
 from ringwalk._core.status cimport RW_STALE, check
 
@@ -61,6 +62,9 @@ cdef extern from "process.h" nogil:
     unsigned long long rw_process_libraries_loaded()
     void rw_process_prefer_as_victim()
     void rw_process_keep_freed_memory()
+
+cdef extern from "template.h":
+    int rw_template_run(int control, int owner, int workers)
 
 # How long a fork waits for other threads to leave what they compute outside Python, and how
 # often it looks: nothing tells when they do. Every thread of Python stands still meanwhile.
@@ -137,9 +141,41 @@ def fork():
     threads, as CPython 3.12+ does by their number: it waits until none of those that Python
     knows computes. Raises WorkerInitError when one does not come to rest within a second.
     """
+    begin_fork()
+    cdef int pid = c_fork()
+    if pid == 0:
+        PyOS_AfterFork_Child()
+        return 0
+    return end_fork(pid)
+
+
+def fork_template(int control, int workers):
+    """Fork a template, which forks workers; see csrc/template.h. Raises as ``fork`` does.
+
+    Returns (its pid, -1) here, and (0, slot) in each worker.
+    """
+    cdef int slot, owner = getpid()
+    begin_fork()
+    cdef int pid = c_fork()
+    if pid == 0:
+        slot = rw_template_run(control, owner, workers)
+        PyOS_AfterFork_Child()
+        return 0, slot
+    return end_fork(pid), -1
+
+
+def become_template(int control, int owner, int workers):
+    """Turn this process into a template for good. Returns in each worker: its slot."""
+    begin_fork()
+    cdef int slot = rw_template_run(control, owner, workers)
+    PyOS_AfterFork_Child()
+    return slot
+
+
+cdef int begin_fork() except -1:
+    """What must come before a fork. No Python code may run between the two."""
     if sys is None or sys.is_finalizing():  # None: this module was cleared already
         raise RuntimeError("the interpreter is shutting down: no process can be forked now")
-    cdef int pid
     PyOS_BeforeFork()
     # No Python code between here and the fork: it could let another thread have the GIL.
     cdef int busy = wait_for_others()
@@ -151,10 +187,11 @@ def fork():
             "new process. Map when it is done, make a WorkerMapper before it starts, or use "
             "WorkerMapper(start_method='spawn')"
         )
-    pid = c_fork()
-    if pid == 0:
-        PyOS_AfterFork_Child()
-        return 0
+    return 0
+
+
+cdef int end_fork(int pid) except -1:
+    """What must come after a fork, in the parent."""
     # errno must be read before the hooks run Python code.
     cdef int saved = errno
     PyOS_AfterFork_Parent()

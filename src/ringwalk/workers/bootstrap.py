@@ -11,14 +11,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import NoReturn
+from typing import NoReturn, TypeVar
 
-from ringwalk._core.process import Undisturbed, fork
+from ringwalk._core.process import Undisturbed
 from ringwalk.workers.devices import Device, bind_device, device_for
 from ringwalk.workers.loaded import thread_pools
 from ringwalk.workers.logs import quiet_logging
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.worker import Worker
+
+Forked = TypeVar("Forked")
 
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -58,8 +60,8 @@ def flush_streams() -> None:
             file.flush()
 
 
-def fork_patiently() -> int:
-    """Fork as ``fork`` does, but take a refusal for want of processes or memory as back-pressure.
+def patiently(fork: Callable[[], Forked]) -> Forked:
+    """Fork, but take a refusal for want of processes or memory as back-pressure.
 
     Raises OSError when it lasts.
     """
@@ -73,16 +75,14 @@ def fork_patiently() -> int:
     return fork()
 
 
-def fork_watched(life: Callable[[], NoReturn]) -> tuple[int, int]:
-    """Fork a process that lives ``life``; its pid and a pidfd of it.
+def fork_watched(begin: Callable[[], int]) -> tuple[int, int]:
+    """The pid of a process that ``begin`` forks, and a pidfd of it; ``begin`` returns here only.
 
     A process that cannot be watched is ended at once: raises OSError, and none is left.
     """
     flush_streams()
     with quiet_logging():
-        pid = fork_patiently()
-        if pid == 0:
-            life()
+        pid = begin()
     try:
         return pid, os.pidfd_open(pid)
     except OSError:
@@ -104,10 +104,12 @@ def limit_threads(threads: int) -> None:
     for variable in _THREAD_VARIABLES:
         os.environ[variable] = str(threads)
     for library in thread_pools().lib_controllers:
-        if library.internal_api == "openblas" and threads <= (library.get_num_threads() or 0):
+        if library.internal_api == "openblas":
             with contextlib.suppress(ValueError):  # a build that hides the variable
-                ctypes.c_int.in_dll(library.dynlib, "blas_cpu_number").value = threads
-                continue
+                used = ctypes.c_int.in_dll(library.dynlib, "blas_cpu_number")
+                if threads <= used.value:
+                    used.value = threads
+                    continue
         library.set_num_threads(threads)
 
 

@@ -33,6 +33,7 @@ from ringwalk._core.heap import hold_all, unhold_all
 from ringwalk._core.process import (
     Undisturbed,
     die_with_parent,
+    fork,
     prefer_as_victim,
     reset_signals,
 )
@@ -40,12 +41,12 @@ from ringwalk.errors import RingwalkError, WorkerInitError
 from ringwalk.memory.codec import Codec
 from ringwalk.workers.bootstrap import (
     exit_code,
-    fork_patiently,
     fork_watched,
     forking,
     leave,
     limit_threads,
     make_worker,
+    patiently,
 )
 from ringwalk.workers.crew import Death, EarlyDeaths
 from ringwalk.workers.cuda_guard import check_fork_safe
@@ -110,12 +111,15 @@ class LaneCrew:
         with forking():
             leash, theirs = os.pipe2(os.O_CLOEXEC)
 
-            def life() -> NoReturn:
-                os.close(leash)
-                run_lane(self._setup, self._space, job, slot, parent)
+            def begin() -> int:
+                pid = patiently(fork)
+                if pid == 0:
+                    os.close(leash)
+                    run_lane(self._setup, self._space, job, slot, parent)
+                return pid
 
             try:
-                pid, pidfd = fork_watched(life)
+                pid, pidfd = fork_watched(begin)
             except BaseException:
                 os.close(theirs)
                 _let_go(leash)
@@ -256,7 +260,7 @@ def run_lane(setup: Setup, inherited: Workspace, job: Job, slot: int, parent: in
             # Here, where the code's pages are mapped, it takes 60 us; in each new child, 900 us.
             part_from_parent()
             try:
-                pid = fork_patiently()
+                pid = patiently(fork)
             except OSError as error:  # process or memory limit: the task's error, not the lane's
                 publish.failure(task, error, "start")
                 continue

@@ -14,15 +14,16 @@ from typing import Any, Literal, NoReturn
 
 import cloudpickle
 
+from ringwalk._core import process
 from ringwalk._core.arena import Arena
 from ringwalk._core.heap import hold_all, unhold_all
-from ringwalk.workers.bootstrap import fork_watched
+from ringwalk.workers.bootstrap import fork_watched, patiently
 from ringwalk.workers.cuda_guard import check_fork_safe
 from ringwalk.workers.main_module import describe_main, import_main_when_needed, main_hidden
 from ringwalk.workers.openmp import release_openmp_threads
 from ringwalk.workers.plan import Plan, Workspace
 from ringwalk.workers.setup import Setup
-from ringwalk.workers.template import Ends, run_template
+from ringwalk.workers.template import Ends, become_template, run_worker
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
 
@@ -66,13 +67,17 @@ def fork_template(
     control: socket.socket,
     method: StartMethod,
 ) -> Template:
-    def life() -> NoReturn:
-        control.close()
-        run_template(setup, space.plan, space.arena, ends, spin_ns)
+    def begin() -> int:
+        order = ends.control.fileno(), setup.num_workers
+        pid, slot = patiently(lambda: process.fork_template(*order))
+        if pid == 0:
+            control.close()
+            run_worker(setup, space.plan, space.arena, ends, slot, spin_ns)
+        return pid
 
     check_fork_safe()
     release_openmp_threads()
-    pid, pidfd = fork_watched(life)
+    pid, pidfd = fork_watched(begin)
     return Template(pidfd, control, lambda: os.waitpid(pid, 0))
 
 
@@ -148,7 +153,7 @@ class _SpawnedTemplate:
         import_main_when_needed(self._main)
         setup: Setup = pickle.loads(self._pickled_setup)
         arena = Arena.attach(self._ends.arena)
-        run_template(setup, self._plan, arena, self._ends, self._spin_ns)
+        become_template(setup, self._plan, arena, self._ends, self._spin_ns)
 
 
 def _received(carrier: Any) -> int:

@@ -21,7 +21,7 @@ from ringwalk.workers.launch import StartMethod, Template, fork_template, spawn_
 from ringwalk.workers.messages import Kind, Message, pair, pairs, receive, send
 from ringwalk.workers.plan import Workspace
 from ringwalk.workers.setup import Setup
-from ringwalk.workers.template import QUIT_GRACE_MS, Ends
+from ringwalk.workers.template import Ends
 
 # A fork that met a lock held by another thread hangs for ever. What the user's own code takes
 # after it, imports of a fresh interpreter and worker_init, has no limit.
@@ -29,7 +29,7 @@ START_TIMEOUT_S = 120.0
 # How long a template that has worked may take to fork a worker. It is stopped or hangs if longer.
 _ANSWER_TIMEOUT_S = 5.0
 _CLOSE_TIMEOUT_S = 5.0
-_QUIT_TIMEOUT_S = QUIT_GRACE_MS / 1000 + 0.5
+_QUIT_TIMEOUT_S = 1.5  # of which the template gives its workers one second
 
 Events = list[tuple[int, int]]
 
