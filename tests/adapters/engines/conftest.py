@@ -11,6 +11,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -22,6 +23,16 @@ RunSlurm = Callable[..., subprocess.CompletedProcess[str]]
 NEEDED = ("slurmctld", "slurmd", "srun", "munged", "ip", "unshare")
 SUBNET = "10.77.0"  # seen within the three namespaces only
 HOSTS = {"n0": 1, "n1": 11, "n2": 12}
+
+
+@pytest.fixture(autouse=True)
+def _dask_has_ended() -> Iterator[None]:
+    """Wait for Dask's threads that saw its workers end: they hold pipes, and end a little later."""
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("AsyncProcess"):
+            thread.join(30)
+
 
 SLURM_CONF = """\
 ClusterName=ringwalk
