@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ringwalk import BrokenExecutorError, ClosedError, TaskDied
+from ringwalk import BrokenExecutorError, ClosedError, ConfigError, TaskDied
 from ringwalk.futures.work_manager import (
+    DaskWorkManager,
     FutureWatcher,
     ProcessWorkManager,
     SerialWorkManager,
@@ -346,6 +347,27 @@ def test_flag_beats_variable_beats_default(monkeypatch: pytest.MonkeyPatch) -> N
 def test_prefixed_flags() -> None:
     env = parse(WMEnvironment(use_arg_prefixes=True), "--wm-work-manager=threads")
     assert isinstance(env.make_work_manager(), ThreadsWorkManager)
+
+
+def test_dask_is_set_as_westpa_s_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WM_DASK_SCHEDULER_ADDRESS", "tcp://here:1")
+    monkeypatch.setenv("WM_DASK_N_RETRIES", "2")
+    env = parse(WMEnvironment(), "--dask-scheduler-address=tcp://there:2")
+    manager = DaskWorkManager.from_environ(env)
+    assert manager._cluster == {"address": "tcp://there:2"}
+    assert manager._retries == 2
+    prefixed = WMEnvironment(use_arg_prefixes=True)
+    monkeypatch.delenv("WM_DASK_SCHEDULER_ADDRESS")
+    parse(prefixed, "--wm-dask-memory-limit=1GiB", "--wm-n-workers=3", "--wm-dask-shutdown-on-exit")
+    manager = DaskWorkManager.from_environ(prefixed)
+    assert (manager._cluster["n_workers"], manager._cluster["memory_limit"]) == (3, "1GiB")
+    assert manager._shutdown_on_exit
+    with pytest.raises(ConfigError, match="give one"):
+        DaskWorkManager(scheduler="tcp://here:1", scheduler_file="there")
+
+
+def test_a_value_that_nobody_gave_is_not_converted() -> None:
+    assert WMEnvironment().get_val("n_workers", type_=int) is None
 
 
 def test_bad_settings_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

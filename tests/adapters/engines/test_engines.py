@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distributed import LocalCluster
 
 from ringwalk.futures.work_manager import DaskWorkManager, WMEnvironment
 
 PROGRAM = """
+import json
 import os
 from ringwalk.futures.work_manager import MPIWorkManager
 
@@ -79,3 +82,22 @@ def test_a_dask_cluster_runs_the_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
         assert isinstance(manager.submit(fail).get_exception(), LookupError)
         assert manager.submit(os.getpid).get_result() != os.getpid()
     assert not manager.running
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_dask_cluster_that_runs_already_serves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None) as cluster:
+        written = tmp_path / "scheduler.json"
+        written.write_text(json.dumps({"address": cluster.scheduler_address}))
+        for variable, value in (
+            ("WM_DASK_SCHEDULER_ADDRESS", cluster.scheduler_address),
+            ("WM_DASK_SCHEDULER_FILE", str(written)),
+        ):
+            with monkeypatch.context() as environment:
+                environment.setenv(variable, value)
+                manager = DaskWorkManager.from_environ(WMEnvironment())
+            with manager:
+                (worker,) = cluster.workers.values()
+                assert manager.submit(os.getpid).get_result() == worker.pid

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ringwalk.futures.work_manager.core import WorkManager
+from ringwalk.futures.work_manager.dask import DaskWorkManager
 from ringwalk.futures.work_manager.environment import (
     WMEnvironment,
     add_wm_args,
@@ -13,11 +14,7 @@ from ringwalk.futures.work_manager.environment import (
 from ringwalk.futures.work_manager.future import FutureWatcher, WMFuture
 from ringwalk.futures.work_manager.processes import ProcessWorkManager
 from ringwalk.futures.work_manager.serial import SerialWorkManager
-from ringwalk.futures.work_manager.wrapping import (
-    DaskWorkManager,
-    MPIWorkManager,
-    ThreadsWorkManager,
-)
+from ringwalk.futures.work_manager.wrapping import MPIWorkManager, ThreadsWorkManager
 
 __all__ = [
     "DaskWorkManager",

@@ -22,15 +22,13 @@ _MANAGERS = {
     "threads": ("wrapping", "ThreadsWorkManager", ()),
     "processes": ("processes", "ProcessWorkManager", ()),
     "mpi": ("wrapping", "MPIWorkManager", ("mpi4py",)),
-    "dask": ("wrapping", "DaskWorkManager", ("dask", "distributed")),
+    "dask": ("dask", "DaskWorkManager", ("dask", "distributed")),
 }
 
 
 def manager_class(name: str) -> type[WorkManager]:
-    """The class of a manager by its name. ImportError where what it needs is not installed."""
-    module, kind, needs = _MANAGERS[name]
-    for package in needs:
-        importlib.import_module(package)
+    """The class of a manager by its name, whether or not what it needs is installed."""
+    module, kind, _ = _MANAGERS[name]
     found: type[WorkManager] = getattr(
         importlib.import_module(f"ringwalk.futures.work_manager.{module}"), kind
     )
@@ -82,7 +80,7 @@ class WMEnvironment:
         if value is None:
             source = self.env_name(name)
             value = self.environ.get(source, default)
-        if type_ is None:
+        if value is None or type_ is None:
             return value
         try:
             return type_(value)
@@ -92,7 +90,7 @@ class WMEnvironment:
             ) from error
 
     def add_wm_args(self, parser: argparse.ArgumentParser) -> None:
-        """Add ``--serial``, ``--parallel``, ``--work-manager``, ``--n-workers``."""
+        """Add ``--serial``, ``--parallel``, ``--work-manager``, ``--n-workers``, managers' own."""
         group = parser.add_argument_group(self.group_title, self.group_description)
         choice = group.add_mutually_exclusive_group()
         manager = self.arg_name("work_manager")
@@ -117,6 +115,8 @@ class WMEnvironment:
             type=int,
             help="number of workers; default, and for 0: the number of CPUs",
         )
+        for name in self.valid_work_managers:
+            manager_class(name).add_wm_args(parser, self)
 
     def process_wm_args(self, args: argparse.Namespace) -> None:
         """Remember the parsed arguments."""
@@ -134,13 +134,14 @@ class WMEnvironment:
                 f"{', '.join(self.valid_work_managers)}"
             )
         try:
-            kind = manager_class(name)
+            for package in _MANAGERS[name][2]:
+                importlib.import_module(package)
         except ImportError as missing:
             raise ConfigError(
                 f"work manager {name!r} is invalid or unavailable: {missing}. Install "
                 f"ringwalk[{name}]"
             ) from missing
-        return kind.from_environ(self)
+        return manager_class(name).from_environ(self)
 
 
 default_env = WMEnvironment()

@@ -1,4 +1,4 @@
-"""Managers on an executor of ``concurrent.futures``: threads, MPI, Dask.
+"""Managers on an executor of ``concurrent.futures``: threads, MPI; for Dask see ``dask``.
 
 The executor's own threads or ranks run the tasks; its futures complete ours.
 """
@@ -6,18 +6,14 @@ The executor's own threads or ranks run the tasks; its futures complete ours.
 from __future__ import annotations
 
 import concurrent.futures
-import os
-import pickle
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Self
 
-import cloudpickle
-
 from ringwalk._core.process import Undisturbed
 from ringwalk.errors import ClosedError
 from ringwalk.futures.work_manager.core import WorkManager
-from ringwalk.futures.work_manager.environment import WMEnvironment, default_env
+from ringwalk.futures.work_manager.environment import WMEnvironment
 from ringwalk.futures.work_manager.future import WMFuture
 from ringwalk.observe.progress import Progress
 
@@ -64,7 +60,7 @@ class WrappingWorkManager(WorkManager):
         self, executor: concurrent.futures.Executor, fn: Any, args: Any, kwargs: Any
     ) -> concurrent.futures.Future[Any]:
         """Have the executor run the call."""
-        return executor.submit(_run, fn, args, kwargs)
+        return executor.submit(run_call, fn, args, kwargs)
 
     def _open_result(self, result: Any) -> Any:
         """The call's result, from what the executor has of it."""
@@ -75,18 +71,12 @@ class TaskExit(Exception):
     """Carries what would end a worker, SystemExit or KeyboardInterrupt, to the caller."""
 
 
-def _run(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def run_call(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Where the executor runs it: what would end a worker becomes the task's error."""
     try:
         return fn(*args, **kwargs)
     except (SystemExit, KeyboardInterrupt) as stop:
         raise TaskExit(stop) from stop
-
-
-def _run_sealed(call: bytes) -> bytes:
-    """Run a pickled call; its result, pickled."""
-    fn, args, kwargs = pickle.loads(call)
-    pickled: bytes = cloudpickle.dumps(_run(fn, args, kwargs), protocol=5)
-    return pickled
 
 
 def _pass_on(
@@ -157,53 +147,3 @@ class MPIWorkManager(WrappingWorkManager):
 
         with MPICommExecutor(use_pkl5=True):
             pass  # the ranks of this block serve inside its __enter__
-
-
-class DaskWorkManager(WrappingWorkManager):
-    """Runs tasks on a Dask cluster: the scheduler at ``WM_DASK_SCHEDULER``, or one of our own.
-
-    Dask starts dead workers anew, and runs a task of theirs as often as its option
-    ``distributed.scheduler.allowed-failures`` says; then the task fails with ``KilledWorker``.
-    """
-
-    def __init__(
-        self,
-        n_workers: int | None = None,
-        scheduler: str | None = None,
-        *,
-        progress: Progress | bool | None = None,
-    ) -> None:
-        super().__init__(n_workers, progress=progress)
-        self._scheduler = scheduler
-
-    @classmethod
-    def from_environ(cls, wmenv: WMEnvironment | None = None) -> Self:
-        wmenv = wmenv or default_env
-        workers = wmenv.get_val("n_workers", os.cpu_count() or 1, int)
-        return cls(workers, wmenv.get_val("dask_scheduler"))
-
-    def _open(self) -> concurrent.futures.Executor:
-        from dask.distributed import Client
-
-        if self._scheduler is not None:
-            self._client = Client(self._scheduler)
-        else:
-            self._client = Client(
-                n_workers=self.n_workers, threads_per_worker=1, dashboard_address=None
-            )
-        executor: concurrent.futures.Executor = self._client.get_executor(pure=False)
-        return executor
-
-    def _send(
-        self, executor: concurrent.futures.Executor, fn: Any, args: Any, kwargs: Any
-    ) -> concurrent.futures.Future[Any]:
-        # Dask's scheduler unpickles, too, and its client waits for ever for a result that cannot
-        # be pickled.
-        return executor.submit(_run_sealed, cloudpickle.dumps((fn, args, kwargs), protocol=5))
-
-    def _open_result(self, result: Any) -> Any:
-        return pickle.loads(result)
-
-    def _close(self, executor: concurrent.futures.Executor) -> None:
-        executor.shutdown(wait=False)  # Dask's cancels what waits, and knows no other argument
-        self._client.close()
