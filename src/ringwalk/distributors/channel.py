@@ -14,9 +14,9 @@ from socket import socket
 from typing import NamedTuple, TypeAlias
 
 from ringwalk.distributors.journal import SINGLE
-from ringwalk.workers.messages import Kind, Message, receive, send
+from ringwalk.workers.messages import receive_packet, send_packet
 
-_PACKET = 32_000  # bytes of body; beyond, the descriptor of a memory file goes instead
+_MOST = 32_000  # bytes in a packet; beyond, the descriptor of a memory file goes instead
 
 
 class Submit(NamedTuple):
@@ -65,28 +65,29 @@ _WORDS = (Submit, Terminate, Stop)
 
 def say(channel: socket, number: int, word: Word) -> None:
     """Send one message. Raises BlockingIOError when the receiver has not kept up."""
-    which = _WORDS.index(type(word))
-    body = pickle.dumps(tuple(word), pickle.HIGHEST_PROTOCOL)
-    if len(body) <= _PACKET:
-        send(channel, Message(Kind.WORD, number, which, body))
+    what = (number, _WORDS.index(type(word)), *word)
+    data = pickle.dumps(what, pickle.HIGHEST_PROTOCOL)
+    if len(data) <= _MOST:
+        send_packet(channel, data)
         return
     memory = os.memfd_create("ringwalk-message", os.MFD_CLOEXEC)
     try:
         with open(memory, "wb", closefd=False) as file:
-            file.write(body)
-        send(channel, Message(Kind.WORD, number, which, fd=memory))
+            file.write(data)
+        send_packet(channel, b"@", memory)
     finally:
         os.close(memory)
 
 
 def hear(channel: socket) -> tuple[int, Word] | None:
     """The next message; None when there is none now, or when nobody will send one."""
-    message = receive(channel, wait=False)
-    if message is None:
+    packet = receive_packet(channel, wait=False)
+    if packet is None:
         return None
-    body = message.body
-    if message.fd is not None:
-        with open(message.fd, "rb") as file:
+    data, memory = packet
+    if memory is not None:
+        with open(memory, "rb") as file:
             file.seek(0)
-            body = file.read()
-    return message.first, _WORDS[message.second](*pickle.loads(body))
+            data = file.read()
+    number, which, *fields = pickle.loads(data)
+    return number, _WORDS[which](*fields)

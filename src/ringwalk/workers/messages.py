@@ -16,8 +16,8 @@ runner <-> process of a run (one pair a process)
     RAN id 0                      process to runner, when it succeeded
     RAN id 1 text                 process to runner: the error, a null character, its traceback
 
-distributor -> supervisor (one pair a distributor)
-    WORD number which pickle (or + fd)  see ``ringwalk.distributors.channel``
+What a distributor tells its supervisor goes over such a pair as well, as packets of other form: see
+``ringwalk.distributors.channel``.
 """
 
 from __future__ import annotations
@@ -30,6 +30,12 @@ from enum import IntEnum
 _HEAD = struct.Struct("<Bqq")
 _FD = struct.Struct("i")
 _MOST = 60_000  # bytes of text: well below what a socket takes in one packet
+_PACKET = _HEAD.size + _MOST
+_RIGHTS = socket.CMSG_SPACE(_FD.size)
+# Plain numbers: to combine the flags takes as long as to receive.
+_WAIT = int(socket.MSG_CMSG_CLOEXEC)
+_NO_WAIT = _WAIT | int(socket.MSG_DONTWAIT)
+_TRUNCATED = int(socket.MSG_CTRUNC)
 
 
 class Kind(IntEnum):
@@ -44,7 +50,6 @@ class Kind(IntEnum):
     HAVE = 9
     RUN = 10
     RAN = 11
-    WORD = 12
 
 
 class Message:
@@ -85,11 +90,8 @@ def pairs(count: int) -> list[tuple[socket.socket, socket.socket]]:
 
 def send(channel: socket.socket, message: Message) -> None:
     """Send one message. Raises OSError when the peer is gone."""
-    data = _HEAD.pack(message.kind, message.first, message.second) + message.body[:_MOST]
-    rights = []
-    if message.fd is not None:
-        rights.append((socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(message.fd)))
-    channel.sendmsg([data], rights, socket.MSG_NOSIGNAL)
+    head = _HEAD.pack(message.kind, message.first, message.second)
+    send_packet(channel, head + message.body[:_MOST], message.fd)
 
 
 def receive(channel: socket.socket, *, wait: bool) -> Message | None:
@@ -97,16 +99,32 @@ def receive(channel: socket.socket, *, wait: bool) -> Message | None:
 
     Raises OSError with EMFILE when its descriptor found no room here: that message is lost.
     """
-    flags = socket.MSG_CMSG_CLOEXEC | (0 if wait else socket.MSG_DONTWAIT)
+    packet = receive_packet(channel, wait=wait)
+    if packet is None:
+        return None
+    data, fd = packet
+    number, first, second = _HEAD.unpack_from(data)
+    return Message(Kind(number), first, second, data[_HEAD.size :], fd)
+
+
+def send_packet(channel: socket.socket, data: bytes, fd: int | None = None) -> None:
+    """Send bytes, not none, and perhaps a descriptor. Raises OSError when the peer is gone."""
+    if fd is None:
+        channel.send(data, socket.MSG_NOSIGNAL)
+    else:
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, _FD.pack(fd))]
+        channel.sendmsg([data], rights, socket.MSG_NOSIGNAL)
+
+
+def receive_packet(channel: socket.socket, *, wait: bool) -> tuple[bytes, int | None] | None:
+    """Bytes and a descriptor, or as ``receive``."""
     try:
-        data, rights, happened, _ = channel.recvmsg(
-            _HEAD.size + _MOST, socket.CMSG_SPACE(_FD.size), flags
-        )
+        data, rights, happened, _ = channel.recvmsg(_PACKET, _RIGHTS, _WAIT if wait else _NO_WAIT)
     except (BlockingIOError, ConnectionResetError):
         return None
     if not data:
         return None
-    if happened & socket.MSG_CTRUNC:
+    if happened & _TRUNCATED:
         raise OSError(
             errno.EMFILE,
             "no room for a descriptor that another process sent; raise the limit on open files "
@@ -116,5 +134,4 @@ def receive(channel: socket.socket, *, wait: bool) -> Message | None:
     for level, kind, packed in rights:
         if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
             (fd,) = _FD.unpack(packed[: _FD.size])
-    number, first, second = _HEAD.unpack_from(data)
-    return Message(Kind(number), first, second, data[_HEAD.size :], fd)
+    return data, fd
