@@ -6,7 +6,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/prctl.h>
-#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -55,19 +54,26 @@ IN_CHILD static inline long call(long number, long a, long b, long c, long d) {
 #endif
 }
 
-/* Handlers are functions of this process: none may run in the child once signals can arrive. What
- * the interpreter ignores and a program expects to be ended by is by default again. */
-IN_CHILD static void reset_signals(uint64_t mask) {
+uint64_t rw_spawn_handled(void) {
+    uint64_t handled = 0;
     for (int number = 1; number <= SIGNALS; number++) {
         struct disposition now = {SIG_DFL, 0, NULL, 0};
         (void)call(SYS_rt_sigaction, number, 0, (long)&now, MASK_BYTES);
         if (now.handler == SIG_DFL)
             continue;
-        if (now.handler == SIG_IGN && number != SIGPIPE && number != SIGXFSZ)
-            continue;
-        now = (struct disposition){SIG_DFL, 0, NULL, 0};
-        (void)call(SYS_rt_sigaction, number, (long)&now, 0, MASK_BYTES);
+        /* What the interpreter ignores and a program expects to be ended by. */
+        if (now.handler != SIG_IGN || number == SIGPIPE || number == SIGXFSZ)
+            handled |= UINT64_C(1) << (number - 1);
     }
+    return handled;
+}
+
+/* Handlers are functions of this process: none may run in the child once signals can arrive. */
+IN_CHILD static void reset_signals(uint64_t handled, uint64_t mask) {
+    const struct disposition by_default = {SIG_DFL, 0, NULL, 0};
+    for (int number = 1; handled != 0; number++, handled >>= 1)
+        if (handled & 1)
+            (void)call(SYS_rt_sigaction, number, (long)&by_default, 0, MASK_BYTES);
     (void)call(SYS_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, MASK_BYTES);
 }
 
@@ -142,7 +148,7 @@ IN_CHILD static int become(void *argument) {
     if (error == 0) {
         spawn->step = RW_SPAWN_EXEC;
         close_others();
-        reset_signals(spawn->mask);
+        reset_signals(spawn->handled, spawn->mask);
         (void)call(SYS_prctl, PR_SET_PDEATHSIG, 0, 0, 0);
         error = execute(spawn);
     }
@@ -186,4 +192,12 @@ int rw_spawn_start(struct rw_spawn *spawn, bool wait, pid_t *pid, int *pidfd) {
 bool rw_spawn_left(const struct rw_spawn *spawn) {
     /* sync: pairs with the kernel's store at exec and exit; protects error, step and the stack. */
     return rw_load32_acquire(&spawn->inside) == 0;
+}
+
+int rw_spawn_reap(pid_t pid, int *status, struct rusage *used) {
+    (void)kill(-pid, SIGKILL);
+    while (wait4(pid, status, 0, used) < 0)
+        if (errno != EINTR)
+            return RW_OS;
+    return RW_OK;
 }

@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/resource.h>
 #include <sys/types.h>
 
 #include "atomics.h"
@@ -34,6 +35,7 @@ struct rw_spawn {
     const char *folder;                  /* to run in; NULL: the parent's */
     const char *files[RW_SPAWN_STREAMS]; /* made or emptied, and written to; NULL: the descriptor */
     int fds[RW_SPAWN_STREAMS];           /* -1: what the parent has under that number */
+    uint64_t handled;                    /* from rw_spawn_handled, and still true */
 
     /* Written by the child before it ends, and by nobody if the program began. */
     int error; /* errno of the step that failed */
@@ -46,16 +48,25 @@ struct rw_spawn {
     _Alignas(16) uint8_t stack[RW_SPAWN_STACK];
 };
 
+/* Signals that this process handles, or ignores and a program expects to be ended by: SIGPIPE and
+ * SIGXFSZ. Bit 0 is signal 1. Takes 64 calls, so whose handlers stay as they are asks once. */
+uint64_t rw_spawn_handled(void);
+
 /* Start a program in a process group of its own; with wait, return when it has begun or failed.
  * pre: the caller's part is set; it stays as it is until rw_spawn_left.
  * post: RW_OK: *pid is a child of this process, for it to reap, *pidfd an open descriptor of it;
  *       without wait its failure is told by error, once it has left. It ends then with 127.
  *       RW_OS: errno tells; there is no child.
- * The program finds the calling thread's signal mask, SIGPIPE and SIGXFSZ as by default, no other
- * handler, and no descriptor above 2. Until it begins it dies with the calling thread. */
+ * The program finds the calling thread's signal mask, what was handled as by default, and no
+ * descriptor above 2. Until it begins it dies with the calling thread. */
 int rw_spawn_start(struct rw_spawn *spawn, bool wait, pid_t *pid, int *pidfd);
 
 /* Whether the child no longer uses this memory. */
 bool rw_spawn_left(const struct rw_spawn *spawn);
+
+/* Take note of an end, and kill what the program left in its group.
+ * pre: it has ended. Until this, its number is its group's.
+ * post: RW_OK, or RW_OS: errno tells; it is no child of this process. */
+int rw_spawn_reap(pid_t pid, int *status, struct rusage *used);
 
 #endif

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from ringwalk._core.spawn import Child, Strings
+from ringwalk._core.spawn import Child, Strings, handled_signals, reap, snapshot
 
 NOWHERE = (None, None, None)
 SHELL = Strings([b"/bin/sh"])
@@ -33,11 +33,15 @@ def shell(
     return Child(SHELL, argv, environment, list(extra), folder, streams, wait)
 
 
+def await_end(pidfd: Any) -> None:
+    ended = select.poll()
+    ended.register(pidfd, select.POLLIN)
+    assert ended.poll(10_000)
+
+
 def code(child: Child) -> int:
     """Wait for the end, as a descriptor tells it; then reap."""
-    ended = select.poll()
-    ended.register(child, select.POLLIN)
-    assert ended.poll(10_000)
+    await_end(child)
     _, status = os.waitpid(child.pid, 0)
     child.close()
     return os.waitstatus_to_exitcode(status)
@@ -105,14 +109,17 @@ def test_streams_may_change_places(tmp_path: Path) -> None:
     assert (done.stdout, done.stderr) == ("err\n", "out\nin\n")
 
 
-def test_signals_are_as_a_program_expects(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", [False, True], ids=["asked by it", "asked before"])
+def test_signals_are_as_a_program_expects(tmp_path: Path, asked: bool) -> None:
     path = tmp_path / "status"
     before = signal.signal(signal.SIGUSR1, lambda *_: None), signal.signal(signal.SIGUSR2, 1)
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try:
         argv = Strings([b"cat", b"/proc/self/status"])
         streams = (None, os.fsencode(path), None)
-        child = Child(Strings([b"/bin/cat"]), argv, None, [], None, streams, wait=True)
+        handled = handled_signals() if asked else None
+        cat = Strings([b"/bin/cat"])
+        child = Child(cat, argv, None, [], None, streams, wait=True, handled=handled)
         now = signal.pthread_sigmask(signal.SIG_BLOCK, ())
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -213,3 +220,41 @@ def test_one_that_has_not_begun_ends_with_its_parent(tmp_path: Path) -> None:
     owner.communicate()
     assert select.select([pidfd], [], [], 10)[0] == [pidfd]
     os.close(pidfd)
+
+
+def test_reaping_tells_how_it_ended_and_what_it_used() -> None:
+    child = shell("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 7", wait=False)
+    await_end(child)
+    status, (user, system, kibibytes) = reap(child.pid)
+    child.close()
+    assert os.waitstatus_to_exitcode(status) == 7
+    assert user + system > 0
+    assert kibibytes > 100
+    with pytest.raises(ChildProcessError):
+        reap(child.pid)
+
+
+def test_reaping_ends_what_is_left_of_the_group(tmp_path: Path) -> None:
+    path = tmp_path / "pid"
+    child = shell(f"sleep 1000 & echo $! > {path}", wait=False)
+    await_end(child)
+    left = os.pidfd_open(int(path.read_text()))
+    reap(child.pid)
+    child.close()
+    await_end(left)
+    os.close(left)
+
+
+def test_a_known_environment_is_given_back_until_it_changes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = snapshot()
+    assert snapshot(known) is known
+    monkeypatch.setenv("RINGWALK_ADDED", "1")
+    more = snapshot(known)
+    assert more == [*known, b"RINGWALK_ADDED=1"]
+    assert snapshot(more) is more
+    monkeypatch.setenv("RINGWALK_ADDED", "2")
+    assert snapshot(more)[-1] == b"RINGWALK_ADDED=2"
+    monkeypatch.delenv("RINGWALK_ADDED")
+    assert snapshot(more) == known

@@ -46,6 +46,7 @@ static void *start(void *argument) {
             launch->argv = arguments;
             launch->envp = environment;
             launch->folder = "/";
+            launch->handled = rw_spawn_handled();
             for (int stream = 0; stream < RW_SPAWN_STREAMS; stream++) {
                 launch->files[stream] = NULL;
                 launch->fds[stream] = -1;

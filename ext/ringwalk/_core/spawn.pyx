@@ -3,8 +3,10 @@
 cimport cython
 from cpython.ref cimport Py_INCREF
 from libc.errno cimport errno
+from libc.stdint cimport uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport strcpy, strlen
+from libc.string cimport strcmp, strcpy, strlen
+from posix.resource cimport rusage
 from posix.unistd cimport close as c_close
 
 import os
@@ -27,10 +29,13 @@ cdef extern from "spawn.h" nogil:
         const char *folder
         const char *files[3]
         int fds[3]
+        uint64_t handled
         int error
         int step
+    uint64_t rw_spawn_handled()
     int rw_spawn_start(rw_spawn *spawn, bint wait, int *pid, int *pidfd)
     bint rw_spawn_left(const rw_spawn *spawn)
+    int rw_spawn_reap(int pid, int *status, rusage *used)
 
 
 cdef char *text(bytes string) except NULL:
@@ -39,14 +44,46 @@ cdef char *text(bytes string) except NULL:
     return string
 
 
-def snapshot():
-    """This process's environment as it is now, ``NAME=value`` each."""
+def snapshot(list known=None):
+    """This process's environment as it is now, ``NAME=value`` each: ``known``, if it is that."""
     cdef Py_ssize_t count = 0
+    if known is not None and is_environment(known):
+        return known
     entries = []
     while c_environ != NULL and c_environ[count] != NULL:
         entries.append(<bytes>c_environ[count])
         count += 1
     return entries
+
+
+cdef bint is_environment(list entries) except -1:
+    cdef Py_ssize_t count = 0
+    if c_environ == NULL:
+        return not entries
+    for entry in entries:
+        if c_environ[count] == NULL or strcmp(c_environ[count], <bytes>entry) != 0:
+            return False
+        count += 1
+    return c_environ[count] == NULL
+
+
+def handled_signals():
+    """What a ``Child`` has to reset, for one who starts many and whose handlers do not change."""
+    return rw_spawn_handled()
+
+
+def reap(int pid):
+    """The wait status of a child that has ended, and what it used: user and system seconds, KiB.
+
+    What is left of its process group is killed. Raises ChildProcessError if there is no such child.
+    """
+    cdef int status
+    cdef rusage used
+    if rw_spawn_reap(pid, &status, &used) != RW_OK:
+        raise OSError(errno, os.strerror(errno))
+    user = used.ru_utime.tv_sec + used.ru_utime.tv_usec * 1e-6
+    system = used.ru_stime.tv_sec + used.ru_stime.tv_usec * 1e-6
+    return status, (user, system, used.ru_maxrss)
 
 
 cdef bint same_name(const char *one, const char *other) noexcept:
@@ -91,6 +128,7 @@ cdef class Child:
         streams: for standard input, output and error a descriptor, a path to write to, or None
             for what is there.
         wait: raise what goes wrong here; else ``failure`` tells once it has ended.
+        handled: from ``handled_signals``; None: as it is now.
 
     Raises:
         OSError: it could not be started; nothing was.
@@ -104,7 +142,8 @@ cdef class Child:
     cdef tuple kept
 
     def __cinit__(self, Strings paths not None, Strings argv not None, Strings environment,
-                  list extra not None, bytes folder, tuple streams not None, bint wait):
+                  list extra not None, bytes folder, tuple streams not None, bint wait,
+                  handled=None):
         cdef int status, number
         self.fd = -1
         self.kept = (paths, argv, environment, tuple(extra), folder, streams)
@@ -117,6 +156,7 @@ cdef class Child:
             stream = streams[i]
             self.launch.files[i] = text(stream) if isinstance(stream, bytes) else NULL
             self.launch.fds[i] = stream if isinstance(stream, int) else -1
+        self.launch.handled = rw_spawn_handled() if handled is None else handled
         with nogil:
             status = rw_spawn_start(self.launch, wait, &self.pid, &self.fd)
             number = errno

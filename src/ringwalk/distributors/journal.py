@@ -25,6 +25,7 @@ from ringwalk.distributors.exit_info import ExitInfo
 SINGLE = -1  # the step of a command that is not part of an array
 _RECORD = struct.Struct("<Bxxxiqq??6xddddq")
 _GOAL = struct.Struct("<q")
+pack = _RECORD.pack  # the fields of a Record, in their order, as they are written
 RECORD_SIZE = _RECORD.size
 START = _GOAL.size  # the offset of the first record
 # Mostly one record is new, and a large buffer costs its caller page faults.
@@ -78,9 +79,9 @@ class Record(NamedTuple):
         return ExitInfo(self.id, code, signal, error, *self[4:])
 
 
-def append(fd: int, records: Iterable[Record]) -> None:
-    """Write the records in one piece at the file's end. One process writes at a time."""
-    data = b"".join(_RECORD.pack(*record) for record in records)
+def append(fd: int, packed: Iterable[bytes]) -> None:
+    """Write records in one piece at the file's end. One process writes at a time."""
+    data = b"".join(packed)
     while data:
         data = data[os.write(fd, data) :]
 
@@ -101,13 +102,13 @@ def holds(fd: int, offset: int, further: int) -> bool:
     return len(os.pread(fd, 1, offset + further * RECORD_SIZE - 1)) == 1
 
 
-def read(fd: int, offset: int) -> Iterator[tuple[Record, int]]:
-    """The records from ``offset`` on, each with the offset of the next."""
+def read(fd: int, offset: int) -> Iterator[Record]:
+    """The records from ``offset`` on."""
     most = _FEW
     while data := os.pread(fd, most, offset):
-        for fields in _RECORD.iter_unpack(data[: len(data) // RECORD_SIZE * RECORD_SIZE]):
-            offset += RECORD_SIZE
-            yield Record._make(fields), offset
+        whole = len(data) // RECORD_SIZE * RECORD_SIZE
+        yield from map(Record._make, _RECORD.iter_unpack(data[:whole]))
         if len(data) < most:
             return
+        offset += whole
         most = _MANY

@@ -12,7 +12,6 @@ import os
 import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from resource import struct_rusage
 from typing import Any
 
 from ringwalk._core.spawn import Child, Strings
@@ -82,8 +81,12 @@ def streams(task: Task) -> tuple[str | None, str | None]:
     return to[0] and to[0].replace("{id}", task.id), to[1] and to[1].replace("{id}", task.id)
 
 
-def spawn(task: Task, own: Mapping[str, str]) -> None:
-    """Start the command afresh. Raises OSError if there is no process to be had."""
+def spawn(task: Task, own: Mapping[str, str], handled: int) -> None:
+    """Start the command afresh; ``handled`` as for ``Child``.
+
+    Raises:
+        OSError: there is no process to be had.
+    """
     path = own.get("PATH") or task.environ.variables.get("PATH", os.defpath)
     files = [path if path is None else os.fsencode(path) for path in streams(task)]
     task.child = Child(
@@ -94,15 +97,9 @@ def spawn(task: Task, own: Mapping[str, str]) -> None:
         os.fsencode(task.job.cwd),
         (None, *files),
         wait=False,
+        handled=handled,
     )
     task.pid, task.pidfd = task.child.pid, task.child.fileno()
-
-
-def reap(pid: int) -> tuple[int, struct_rusage]:
-    """The status and usage of a child that has ended; what is left of its group is killed."""
-    sweep(pid)
-    _, status, usage = os.wait4(pid, 0)
-    return status, usage
 
 
 def sweep(group: int) -> None:

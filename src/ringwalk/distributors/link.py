@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping
 
 from ringwalk.distributors import boot
 from ringwalk.distributors.channel import Word, say
-from ringwalk.distributors.journal import START, Record, holds, read, set_goal
+from ringwalk.distributors.journal import RECORD_SIZE, START, Record, holds, read, set_goal
 from ringwalk.errors import RingwalkError
 from ringwalk.workers.messages import pair
 
@@ -63,10 +63,12 @@ class Link:
                     start_new_session=True,  # signals to the caller's group are not for it
                 )
             self._pidfd = os.pidfd_open(self._process.pid)
-            self._gone, self._news = select.poll(), select.poll()
+            self._gone = select.poll()
             self._gone.register(self._pidfd, select.POLLIN)
-            self._news.register(self._pidfd, select.POLLIN)
-            self._news.register(self._wake, select.POLLIN)
+            self._news = select.epoll()
+            self._news.register(self._pidfd, select.EPOLLIN)
+            # Each write tells once, so that nobody has to read what was written.
+            self._news.register(self._wake, select.EPOLLIN | select.EPOLLET)
             undo.pop_all()
             os.close(caller)
 
@@ -98,9 +100,9 @@ class Link:
 
     def records(self) -> Iterator[Record]:
         """What was not read yet. A record counts as read when the next one is asked for."""
-        for record, after in read(self._journal, self._read):
+        for record in read(self._journal, self._read):
             yield record
-            self._read = after
+            self._read += RECORD_SIZE
 
     def wait(self, further: int, deadline: float | None) -> None:
         """Sleep until there may be ``further`` more records than were read; or for less, in any
@@ -108,10 +110,7 @@ class Link:
         set_goal(self._journal, self._read, further)
         if holds(self._journal, self._read, further):
             return
-        timeout = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-        self._news.poll(timeout)
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._wake)
+        self._news.poll(None if deadline is None else max(0.0, deadline - time.monotonic()), 2)
 
     def alive(self) -> bool:
         """Whether the supervisor still runs."""
@@ -133,6 +132,7 @@ class Link:
 
     def release(self) -> None:
         """Close the files. Nothing can be read any more."""
+        self._news.close()
         os.close(self._pidfd)
         os.close(self._journal)
         os.close(self._wake)

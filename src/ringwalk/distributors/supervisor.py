@@ -29,13 +29,13 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from ringwalk._core.process import adopt_orphans
+from ringwalk._core.spawn import handled_signals, reap
 from ringwalk.distributors.channel import Stop, Submit, Terminate, hear
-from ringwalk.distributors.journal import Kind, Record, append, goal_reached
+from ringwalk.distributors.journal import Kind, Record, append, goal_reached, pack
 from ringwalk.distributors.launch import (
     Children,
     Environment,
     Task,
-    reap,
     spawn,
     sweep,
     variables,
@@ -80,6 +80,7 @@ class Supervisor:
         self._channel = socket.socket(fileno=channel)
         self._journal = journal
         self._wake = wake
+        self._handled = handled_signals()
         self._launcher = Launcher()
         self._children = Children()
         self._own = set(self._children.pids())  # not commands: the keeper
@@ -93,7 +94,8 @@ class Supervisor:
         # In order of submission. Ordered, because a dict that is emptied from its front is slow.
         self._queue: OrderedDict[str, tuple[Submit, Program, Environment, int]] = OrderedDict()
         self._running: dict[str, Task] = {}
-        self._records: list[Record] = []
+        self._records: list[bytes] = []
+        self._spent: list[Task] = []  # reaped, and their pidfds still open
         self._poll = select.epoll()
         self._watched: dict[int, Callable[[int], None]] = {}
         self._callers = (channel, caller)
@@ -108,6 +110,7 @@ class Supervisor:
             # First what others wait for.
             self._fill()
             self._publish()
+            self._discard()
             self._expire()
             if self._bereft:
                 self._adopt()
@@ -135,7 +138,7 @@ class Supervisor:
                     self._enqueue(word)
                 case Terminate():
                     self._terminate(word.ids, self._grace)
-                    self._records.append(Record(Kind.HEARD, number))
+                    self._records.append(pack(*Record(Kind.HEARD, number)))
                 case Stop():
                     self._stop(word.grace)
             self._heard = number
@@ -167,9 +170,8 @@ class Supervisor:
                 self._end(self._running[name], deadline)
             elif name in self._queue:
                 job, _, _, step = self._queue.pop(name)
-                self._records.append(
-                    Record(Kind.DROPPED, 0, job.job, step, terminated=True, end=time.time())
-                )
+                record = Record(Kind.DROPPED, 0, job.job, step, terminated=True, end=time.time())
+                self._records.append(pack(*record))
 
     def _stop(self, grace: float) -> None:
         self._leaving = True
@@ -190,7 +192,7 @@ class Supervisor:
     def _start(self, task: Task) -> None:
         own = variables(task, keeper.VARIABLE)
         if not self._nursery.start(task, own):
-            spawn(task, own)
+            spawn(task, own, self._handled)
             self.born(task)
         self._running[task.id] = task
 
@@ -204,7 +206,9 @@ class Supervisor:
 
     def born(self, task: Task) -> None:
         """The command has a process."""
-        self.watch(task.pidfd, partial(self._ended, task))
+        # An end comes once, and its descriptor leaves the set when it is closed.
+        self._watched[task.pidfd] = partial(self._ended, task)
+        self._poll.register(task.pidfd, select.EPOLLIN | select.EPOLLONESHOT)
 
     def refused(self, task: Task) -> None:
         """No template will start this: it waits at the head of the queue for another way."""
@@ -238,7 +242,7 @@ class Supervisor:
 
     def _ended(self, task: Task, _: int) -> None:
         """The first process of the command has ended; it is not reaped yet."""
-        self.unwatch(task.pidfd)
+        del self._watched[task.pidfd]
         if task.terminated:
             # The shell often ends first; what it ran has until the deadline as well.
             for pidfd in keeper.marked(task.mark).values():
@@ -256,8 +260,7 @@ class Supervisor:
 
     def _finish(self, task: Task) -> None:
         if task.warden is None:
-            status, usage = reap(task.pid)
-            self.reaped(task, status, (usage.ru_utime, usage.ru_stime, usage.ru_maxrss))
+            self.reaped(task, *reap(task.pid))
         else:
             sweep(task.pid)
             self._nursery.reap(task)
@@ -265,18 +268,22 @@ class Supervisor:
     def reaped(self, task: Task, status: int | None, used: Sequence[float]) -> None:
         """The command has ended for good; its status is None if nobody knows it."""
         known = self._running.pop(task.id, None) is not None  # not dropped before it began
-        failure = None
-        if task.child is None:
-            os.close(task.pidfd)
-        else:
-            failure = task.child.failure()
-            task.child.close()
+        failure = None if task.child is None else task.child.failure()
+        self._spent.append(task)
         self._short = False
         self._bereft = True
         if failure is not None:
             self._refuse(task, failure)
         elif known:
             self._record(task, Kind.LOST if status is None else Kind.ENDED, status or 0, used)
+
+    def _discard(self) -> None:
+        for task in self._spent:
+            if task.child is None:
+                os.close(task.pidfd)
+            else:
+                task.child.close()
+        self._spent.clear()
 
     def _adopt(self) -> None:
         """Take note of orphans that became children of this process; reap those that ended."""
@@ -303,7 +310,7 @@ class Supervisor:
     def _record(self, task: Task, kind: Kind, value: int, used: Sequence[float] = ()) -> None:
         user, system, kibibytes = used or (0.0, 0.0, 0)
         self._records.append(
-            Record(
+            pack(
                 kind,
                 value,
                 task.job.job,
@@ -323,8 +330,7 @@ class Supervisor:
             append(self._journal, self._records)
             self._records.clear()
             if not self._running or goal_reached(self._journal):
-                with contextlib.suppress(BlockingIOError):  # its counter is full: it is readable
-                    os.eventfd_write(self._wake, 1)
+                os.eventfd_write(self._wake, 1)
 
     # Waiting
 

@@ -18,8 +18,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
+from ringwalk._core.spawn import reap
 from ringwalk.distributors import template as script
-from ringwalk.distributors.launch import Task, reap, streams
+from ringwalk.distributors.launch import Task, streams
 from ringwalk.distributors.recognise import Program, recognise
 from ringwalk.workers.messages import pair
 
@@ -247,8 +248,8 @@ class Nursery:
 
     def _reap_orphan(self, task: Task) -> None:
         try:
-            status, usage = reap(task.pid)
+            status, used = reap(task.pid)
         except ChildProcessError:  # the template had reaped it, and did not live to tell
             self._done(task, None, ())
             return
-        self._done(task, status, (usage.ru_utime, usage.ru_stime, usage.ru_maxrss))
+        self._done(task, status, used)
