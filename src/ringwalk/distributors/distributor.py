@@ -192,7 +192,7 @@ class CommandDistributor:
         """Those of ``ids``, of all by default, that wait or run."""
         self._check_owner()
         self._read()
-        return set(self._open) if ids is None else {name for name in ids if name in self._open}
+        return set(self._open) if ids is None else self._open.keys() & ids
 
     def terminate(self, ids: Iterable[str]) -> None:
         """Drop those that wait; end those that run, with everything that they started.
@@ -239,9 +239,11 @@ class CommandDistributor:
         self._check_owner()
         deadline = None if timeout is None else time.monotonic() + timeout
         open_ = set(self._open if ids is None else ids)
-        while open_ := self.submitted_or_running(open_):
+        self._read()
+        while open_ := open_ & self._open.keys():
             if not self._sleep(len(open_), deadline):
                 return False
+            self._read()
         return True
 
     def completed(self, timeout: float | None = None) -> list[ExitInfo]:

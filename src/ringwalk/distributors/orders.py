@@ -39,6 +39,7 @@ class Orders:
 
     def __init__(self, output: PathLike | None) -> None:
         self._output = None if output is None else Path(output).absolute()
+        self._digits = os.getpid() % _PIDS
         self._kept: list[Submit] = []
         self._environ: list[bytes] | None = None  # as the supervisor knows it
 
@@ -54,16 +55,16 @@ class Orders:
         what = _checked(command)
         if "/" in name or "\0" in name:
             raise ConfigError(f"name is {name!r}; it becomes part of a file name, so no '/' in it")
-        environ = snapshot()
+        environ = snapshot(self._environ)
         stdout = stderr = None
         if self._output is not None:
             self._output.mkdir(parents=True, exist_ok=True)
             stdout, stderr = (str(self._output / f"{name}.{kind}{{id}}") for kind in "oe")
         return Submit(
-            next(_JOBS) * _PIDS + os.getpid() % _PIDS,
+            next(_JOBS) * _PIDS + self._digits,
             None if length is None else range(length),
             what,
-            None if environ == self._environ else environ,
+            None if environ is self._environ else environ,
             dict(env or {}),
             os.getcwd() if cwd is None else os.path.abspath(cwd),
             stdout,
@@ -111,10 +112,11 @@ class Orders:
 
 def _checked(command: str | Sequence[str]) -> str | list[str]:
     words = [command] if isinstance(command, str) else command
-    if not isinstance(words, Sequence) or not all(isinstance(word, str) for word in words):
+    # A list first: to ask for a Sequence takes longer than all the rest.
+    if not isinstance(words, (list, Sequence)) or not all(isinstance(word, str) for word in words):
         raise ConfigError(f"command is {command!r}; pass a string or a sequence of strings")
     if not words or not words[0].strip():
         raise ConfigError("command is empty; pass a shell command, or a program and its arguments")
-    if any("\0" in word for word in words):
+    if "\0" in "".join(words):
         raise ConfigError(f"command is {command!r}; no command can hold a NUL character")
     return command if isinstance(command, str) else list(words)

@@ -46,8 +46,9 @@ class Program:
     def paths(self, path: str) -> Strings:
         """Where it may be, by this value of PATH; the kernel is asked for each in turn."""
         if path != self._path:
-            folders = [""] if "/" in self._name else path.split(os.pathsep)
-            names = [os.path.join(folder, self._name) for folder in folders]
+            names = [self._name]
+            if "/" not in self._name:
+                names = [os.path.join(folder, self._name) for folder in path.split(os.pathsep)]
             self._path, self._paths = path, Strings(map(os.fsencode, names))
         return self._paths
 
