@@ -6,6 +6,7 @@ import os
 import resource
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,11 +17,12 @@ from ringwalk.errors import ClosedError, ConfigError, MapError
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.base import Mapper, raise_first
 from ringwalk.mappers.history import seconds
-from ringwalk.mappers.options import Seconds
+from ringwalk.mappers.options import Seconds, check_choice
 from ringwalk.mappers.transaction import Transaction
 from ringwalk.observe.memory import peak_of
 from ringwalk.observe.monitor import Monitor
 from ringwalk.observe.timeline import Memory
+from ringwalk.workers.binding import Binding, cores_for_workers
 from ringwalk.workers.launch import StartMethod
 from ringwalk.workers.plan import CAPACITY
 from ringwalk.workers.pool import Pool
@@ -38,15 +40,23 @@ class ProcessMapper(Mapper):
     _finalizer: weakref.finalize[..., ProcessMapper] | None = None
 
     def __init__(
-        self, *args: Any, harden: bool = False, monitor: bool = False, **options: Any
+        self,
+        *args: Any,
+        bind: Binding | None = None,
+        harden: bool = False,
+        monitor: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(*args, **options)
         _check_program(type(self).__name__)
+        if bind is not None:
+            check_choice("bind", bind, ("cores", "nodes"))
         if harden and monitor:
             raise ConfigError(
                 "harden=True lets nobody look at the mapper, monitor=True is there to be looked "
                 "at: choose one"
             )
+        self._bind: Binding | None = bind
         self._harden = harden
         self._monitored = monitor
         self._monitor: Monitor | None = None
@@ -54,6 +64,7 @@ class ProcessMapper(Mapper):
     def _open_pool(
         self, setup: Setup, kind: Literal["persistent", "lanes"], start_method: StartMethod
     ) -> Pool:
+        setup = replace(setup, cores=cores_for_workers(self._bind, setup.num_workers))
         if self._harden:
             harden_process()  # before there is anything to protect
         return Pool(setup, kind, start_method)

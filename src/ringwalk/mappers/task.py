@@ -17,7 +17,8 @@ class TaskMapper(ProcessMapper):
     pickled on the way in, so lambdas, open files and unpicklable walkers work. Only results
     travel. A crash takes one segment with it, and memory that a segment leaks is gone with it.
 
-    Takes all arguments of ``Mapper``, ``harden`` and ``monitor`` (see ``WorkerMapper``), and:
+    Takes all arguments of ``Mapper``, ``bind``, ``harden`` and ``monitor`` (see ``WorkerMapper``),
+    and:
 
     Args:
         walker_task_type: a subclass of ``ringwalk.Worker``, to change how a segment is run.

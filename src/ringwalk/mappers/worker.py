@@ -25,6 +25,8 @@ class WorkerMapper(ProcessMapper):
             as they are at ``init``. "spawn" and "forkserver" start fresh interpreters, for
             parents that use threads or CUDA; the segment function then travels by pickle or
             cloudpickle, and scripts need the usual ``if __name__ == "__main__":``.
+        bind: "cores" gives each worker a core of its own, "nodes" all cores of one NUMA node, the
+            nodes in turns; of the cores that this process may use. None leaves it to the kernel.
         harden: let no other process of this user open the memory or descriptors of the parent
             and its workers. Privileged ones still can, and what is open by ``init`` stays open.
             From ``init`` on and until it ends the parent, too, leaves no core dump and refuses

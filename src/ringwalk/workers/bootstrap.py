@@ -114,7 +114,9 @@ def limit_threads(threads: int) -> None:
 
 
 def make_worker(setup: Setup, index: int) -> Worker:
-    """Bind the device, then make the worker and its context: the first user code in here."""
+    """Bind cores and device, then make the worker and its context: the first user code in here."""
+    if setup.cores is not None:
+        os.sched_setaffinity(0, setup.cores[index])
     device = device_for(index, setup.devices)
     if device is not None:
         bind_device(device)

@@ -33,6 +33,8 @@ class Setup:
     inputs: Inputs = "copy"
     threads: int = 1
     """BLAS/OpenMP threads a worker may use."""
+    cores: tuple[frozenset[int], ...] | None = None
+    """Which cores each worker is bound to; None: to none."""
     pin_blocks: bool = False
     """Whether a worker registers the blocks that it opens with CUDA."""
 
