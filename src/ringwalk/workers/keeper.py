@@ -6,7 +6,9 @@ daemon in a session of its own included. The keeper waits for its owner to end (
 so (a byte on its standard input), and kills what still carries the mark.
 
 Run as a script by a fresh interpreter, so that a kill of the owner meets nothing of the owner's:
-no thread, no lock, no descriptor. It must import nothing beyond the standard library.
+no thread, no lock, no descriptor. It must import nothing beyond the standard library, and only what
+waiting needs before there is something to kill: ``contextlib`` and ``signal`` would double the
+processor time that it takes from an owner that has just begun its work, 9 ms.
 
     keeper.py <pid of the owner> <mark>
 
@@ -15,10 +17,8 @@ Does not see: a process that cleared its environment, or runs as another user.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import select
-import signal
 import sys
 
 VARIABLE = "RINGWALK_COMMAND"
@@ -31,19 +31,24 @@ def marked(mark: str) -> dict[int, int]:
     for entry in os.listdir("/proc"):
         if not entry.isdigit() or not _carries(entry, wanted):
             continue
-        with contextlib.suppress(ProcessLookupError):  # ended meanwhile
+        try:
             pidfd = os.pidfd_open(int(entry))
-            # Asked again, now that the number cannot pass to another process unnoticed.
-            if _carries(entry, wanted):
-                found[int(entry)] = pidfd
-            else:
-                os.close(pidfd)
+        except ProcessLookupError:  # ended meanwhile
+            continue
+        # Asked again, now that the number cannot pass to another process unnoticed.
+        if _carries(entry, wanted):
+            found[int(entry)] = pidfd
+        else:
+            os.close(pidfd)
     return found
 
 
 def kill_marked(mark: str) -> None:
     """SIGKILL until none is left: one may fork between a look and the signal."""
     while found := marked(mark):
+        import contextlib
+        import signal
+
         for pidfd in found.values():
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(pidfd, signal.SIGKILL)
@@ -67,9 +72,12 @@ def _carries(entry: str, wanted: bytes) -> bool:
 def main(owner: int, mark: str) -> None:
     waiting = select.poll()
     waiting.register(0, select.POLLIN)
-    # An owner that ended before this was open is no longer the parent.
-    with contextlib.suppress(ProcessLookupError):
+    try:
         waiting.register(os.pidfd_open(owner), select.POLLIN)
+    except ProcessLookupError:
+        pass
+    else:
+        # An owner that ended before this was open is no longer the parent.
         if os.getppid() == owner:
             waiting.poll()
     kill_marked(mark)
