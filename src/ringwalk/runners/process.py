@@ -13,6 +13,7 @@ found by its mark, what it forked by the group.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import select
 import signal
@@ -191,6 +192,7 @@ def _live(
         limit()
         part_from_parent()
         os.environ[keeper.VARIABLE] = mark
+        gc.freeze()  # a collection would copy every page that it marks
         while (message := receive(channel, wait=True)) is not None:
             send(channel, _execute(run, log, message.first))
             if once:
