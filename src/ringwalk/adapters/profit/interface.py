@@ -65,6 +65,9 @@ class RingwalkRunnerInterface(RunnerInterface, label="ringwalk"):  # type: ignor
         self.table.extend(size - self.size)
         self._show()
 
+    def poll(self) -> None:
+        """Nothing: what workers write is there at once."""
+
     def clean(self) -> None:
         """Remove the file and give up its ownership; arrays that were taken stay valid."""
         if self.table.path is not None:
@@ -91,7 +94,12 @@ class RingwalkWorkerInterface(WorkerInterface, label="ringwalk"):  # type: ignor
         self._inherited = table
         self._attached: Table | None = None
         self._row: Any = None
-        super().__init__(run_id, logger_parent=logger_parent)
+        # As WorkerInterface.__init__ does, which lists all attributes three times, 10 us a run.
+        self.run_id = run_id
+        self.logger = logging.getLogger("Interface")
+        if logger_parent is not None:
+            self.logger.parent = logger_parent
+        self.input = self.output = np.zeros(1, dtype=[])[0]
 
     @property
     def config(self) -> dict[str, Any]:
