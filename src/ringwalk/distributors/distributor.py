@@ -95,7 +95,7 @@ class CommandDistributor:
         self._owner = os.getpid()
         self._link: Link | None = None
         self._started = False
-        self._open: dict[str, None] = {}  # submitted or running, in order
+        self._open: dict[str, int] = {}  # submitted or running, in order, each with its step
         self._ended: dict[str, Record] = {}
         self._news: list[str] = []  # ended, and not yet told by ``completed``
         self._heard = 0
@@ -263,9 +263,9 @@ class CommandDistributor:
         self._check_owner()
         if self._started and self._link is None:  # the supervisor was killed
             self.start()
-        ids = list(job.ids())
+        ids = job.ids()
         try:
-            self._open.update(dict.fromkeys(ids))
+            self._open.update(ids)
             if self._link is None:
                 self._orders.keep(job)
             else:
@@ -275,7 +275,7 @@ class CommandDistributor:
             self._undo(job)
             raise
         self._progress.more(len(ids))
-        return ids
+        return list(ids)
 
     def _undo(self, job: Submit) -> None:
         """Leave nothing of a submit that was interrupted."""

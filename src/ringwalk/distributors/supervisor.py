@@ -307,7 +307,7 @@ class Supervisor:
 
     # What goes out
 
-    def _record(self, task: Task, kind: Kind, value: int, used: Sequence[float] = ()) -> None:
+    def _record(self, task: Task, kind: int, value: int, used: Sequence[float] = ()) -> None:
         user, system, kibibytes = used or (0.0, 0.0, 0)
         self._records.append(
             pack(
