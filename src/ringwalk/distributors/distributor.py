@@ -24,7 +24,6 @@ import os
 import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
-from types import TracebackType
 from typing import Self
 
 from ringwalk.distributors.channel import Stop, Submit, Terminate
@@ -142,12 +141,7 @@ class CommandDistributor:
         self.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.stop()
 
     # Work

@@ -12,12 +12,13 @@ from __future__ import annotations
 import operator
 import os
 from collections.abc import Callable, Iterator, Mapping
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any, NoReturn, Self, SupportsIndex, overload
 
 import numpy as np
 import numpy.typing as npt
 
+from ringwalk.closing import Closing
 from ringwalk.errors import ConfigError
 from ringwalk.memory.archive import read_columns, write_columns
 from ringwalk.memory.fields import Fields, FieldSpec, check_count, check_fields
@@ -28,7 +29,7 @@ from ringwalk.memory.row import Columns, Row
 from ringwalk.memory.segment import Segment
 
 
-class WalkerBlock(Generations):
+class WalkerBlock(Generations, Closing):
     """n walkers with named fields in shared memory, in a front and a back generation.
 
     A field is a dtype, or ``(shape, dtype)``. New memory is zero.
@@ -117,17 +118,6 @@ class WalkerBlock(Generations):
             self._unpin = None
         self._segment.close()
         self._drop_rows()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def fields(self) -> Mapping[str, np.dtype[Any]]:

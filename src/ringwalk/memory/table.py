@@ -22,13 +22,13 @@ import os
 import resource
 import weakref
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
 
 from ringwalk._core.window import Window
+from ringwalk.closing import Closing
 from ringwalk.errors import ClosedError, ConfigError, ForkedError, HeapFullError
 from ringwalk.memory import npy
 from ringwalk.memory.claim import Claim
@@ -39,7 +39,7 @@ _MOST_ADDRESS_SPACE = 1 << 38
 _MOST_STEP = 4 << 20
 
 
-class Table:
+class Table(Closing):
     """Rows of one structured dtype.
 
     Args:
@@ -220,17 +220,6 @@ class Table:
         self._memory = None
         if self._claim is not None:
             self._claim.release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _check_open(self) -> None:
         if self._memory is None:

@@ -15,11 +15,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
+from ringwalk.closing import Closing
 from ringwalk.observe.memory import resident_of
 from ringwalk.observe.monitor import MEMFD
 
@@ -80,7 +80,7 @@ class Sample:
     workers: tuple[WorkerSample, ...]
 
 
-class Attached:
+class Attached(Closing):
     """A mapper that is looked at. Raises OSError or ValueError if it is not there, or not ours."""
 
     def __init__(self, pid: int, descriptor: str, *, proc: Path = PROC) -> None:
@@ -159,17 +159,6 @@ class Attached:
         """Let go of it. Idempotent."""
         while self._fds:
             os.close(self._fds.pop())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 def find(*, proc: Path = PROC) -> Iterator[Attached]:

@@ -20,11 +20,11 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, SupportsIndex, TypedDict
+from typing import Any, SupportsIndex, TypedDict
 
 import numpy as np
 
+from ringwalk.closing import Closing
 from ringwalk.config import resolve_num_workers
 from ringwalk.errors import BusyError, ClosedError, ConfigError, ForkedError
 from ringwalk.mappers.options import Options
@@ -50,7 +50,7 @@ class RunnerOptions(TypedDict, total=False):
     progress: Progress | bool | None
 
 
-class Runner(ABC):
+class Runner(Closing, ABC):
     """Runs numbered runs, in other processes; each class says only how one is executed.
 
     Args:
@@ -206,17 +206,6 @@ class Runner(ABC):
             self.cancel_all()
         self._finalizer()
         self._progress.end()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # --- the engine --------------------------------------------------------------------------
 

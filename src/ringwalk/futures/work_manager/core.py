@@ -14,7 +14,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Literal, Self
 
 from ringwalk.errors import ClosedError
@@ -87,12 +87,7 @@ class WorkManager(ABC):
         self.startup()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> Literal[False]:
+    def __exit__(self, *exception: object) -> Literal[False]:
         self.shutdown()
         return False
 
