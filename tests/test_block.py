@@ -202,6 +202,32 @@ def test_begin_copies_one_row_and_leaves_the_front_alone() -> None:
         block.begin(4)
 
 
+def test_a_row_serves_again_only_when_nobody_has_it() -> None:
+    block = filled()
+    begin = block.beginner()
+    kept = begin(1)
+    others = [begin(index).index for index in (0, 2, 3)]
+    again = begin(2)
+    assert (kept.index, others, again.index) == (1, [0, 2, 3], 2)
+    kept.weight += 10
+    again.weight += 20
+    block.swap()
+    assert block["weight"].tolist() == [0, 11, 22, 3]
+
+
+def test_a_beginner_may_count_from_any_walker() -> None:
+    block = filled()
+    begin = block.beginner(2)
+    for index in range(2):
+        row = begin(index)
+        row.weight += row.index
+    block.swap()
+    assert block["weight"].tolist() == [0, 0, 4, 6]
+    for index in (2, -3):
+        with pytest.raises(IndexError):
+            begin(index)
+
+
 def test_swap_shows_the_back_and_older_arrays_keep_the_old_generation() -> None:
     block = filled()
     old = block["weight"]

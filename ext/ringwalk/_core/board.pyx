@@ -457,6 +457,7 @@ cdef class Board:
         returned, needs a payload. What ``call`` raises comes through, with ``taken`` set as well.
         """
         cdef Chain chain = call if type(call) is Chain else None
+        cdef int64_t task
         while True:
             task = self.take(spin_ns)
             if task < 0 or self.epoch_of(task) != epoch:

@@ -6,22 +6,26 @@ from cpython.object cimport PyObject, PyTypeObject
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
+cdef extern from "Python.h":
+    Py_ssize_t Py_REFCNT(PyObject *)  # cpython.ref's would hold the object meanwhile
+
 # From here on other threads should run while the copy does.
 cdef enum:
     LARGE = 65536
 
 
-# no_gc: it refers to a block's arrays and a number, none of which refers to a row.
+# no_gc: it refers to a block's arrays, none of which refers to a row.
 @cython.no_gc
 cdef class RowBase:
     """What a row consists of. Made for every segment of every map, so without Python code."""
 
-    cdef readonly object _columns
-    cdef readonly object _index
-
-    def __init__(self, columns, index):
+    def __init__(self, columns, Py_ssize_t index):
         self._columns = columns
-        self._index = index
+        self.index_ = index
+
+    @property
+    def _index(self):
+        return self.index_
 
 
 # no_gc_clear: the collector would drop the buffers' owners before they are released.
@@ -36,16 +40,10 @@ cdef class RowMover:
         stride: bytes of a row.
         kind: a subclass of RowBase, whose ``__init__`` is not called.
         columns: what the rows made here refer to.
+        first: what is added to each index.
     """
 
-    cdef Py_buffer front
-    cdef Py_buffer back
-    cdef Py_ssize_t stride
-    cdef Py_ssize_t count
-    cdef type kind
-    cdef object columns
-
-    def __cinit__(self, front, back, Py_ssize_t stride, type kind, columns):
+    def __cinit__(self, front, back, Py_ssize_t stride, type kind, columns, Py_ssize_t first=0):
         if stride <= 0:
             raise ValueError(f"a row of {stride} bytes")
         if not issubclass(kind, RowBase):
@@ -56,14 +54,18 @@ cdef class RowMover:
         self.count = min(self.front.len, self.back.len) // stride
         self.kind = kind
         self.columns = columns
+        self.first = first
 
     def __dealloc__(self):
         PyBuffer_Release(&self.front)
         PyBuffer_Release(&self.back)
 
-    def begin(self, index):
+    def begin(self, Py_ssize_t index):
         """Copy a row and return it. A method: calling it makes no tuple of arguments."""
-        cdef Py_ssize_t place = index
+        return self.moved(index)
+
+    cdef RowBase moved(self, Py_ssize_t index):
+        cdef Py_ssize_t place = self.first + index
         cdef Py_ssize_t offset = place * self.stride
         if place < 0 or place >= self.count:
             raise IndexError(f"walker {place} does not exist, the block has {self.count}")
@@ -74,9 +76,12 @@ cdef class RowMover:
             with nogil:
                 memcpy(<uint8_t *>self.back.buf + offset, <uint8_t *>self.front.buf + offset,
                        self.stride)
-        # RowBase.__new__(self.kind) would look the method up for as much as all the rest.
-        made = (<PyTypeObject *>self.kind).tp_new(self.kind, <PyObject *>(), NULL)
-        cdef RowBase row = <RowBase>made
-        row._columns = self.columns
-        row._index = index
-        return row
+        # A row that nobody but us has left serves again, as a tuple of ``zip`` does: making one and
+        # letting it go takes longer than an empty segment. None has many owners.
+        if Py_REFCNT(<PyObject *>self.last) > 1:
+            # RowBase.__new__(self.kind) would look the method up for as much as all the rest.
+            made = (<PyTypeObject *>self.kind).tp_new(self.kind, <PyObject *>(), NULL)
+            self.last = <RowBase>made
+            self.last._columns = self.columns
+        self.last.index_ = place
+        return self.last

@@ -22,5 +22,6 @@ class RowMover(Generic[_Row]):
         stride: int,
         kind: type[_Row],
         columns: Any,
+        first: int = 0,
     ) -> RowMover[_Row]: ...
     def begin(self, index: int) -> _Row: ...

@@ -52,8 +52,12 @@ class Generations:
         back[index] = front[index]
         return self._row(columns, index)
 
-    def beginner(self) -> Callable[[int], Row]:
-        """``begin`` for the generations as they are now: faster, and valid until the next swap."""
+    def beginner(self, first: int = 0) -> Callable[[int], Row]:
+        """``begin`` for the generations as they are now: faster, and valid until the next swap.
+
+        Args:
+            first: the walker that it counts from.
+        """
         front = self._front[0]
         if not len(self):  # numpy gives no buffer of an empty array's memory
             return self.begin
@@ -63,6 +67,7 @@ class Generations:
             self._header.record.itemsize,
             self._row,
             self._columns[1 - front],
+            first,
         ).begin
 
     def begun(self, index: int) -> Row:

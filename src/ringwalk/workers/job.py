@@ -91,8 +91,7 @@ class Rows:
     block: WalkerBlock
 
     def getter(self, sources: Sources, first: int) -> Getter:
-        begin = self.block.beginner()
-        return begin if first == 0 else lambda task: begin(first + task)
+        return self.block.beginner(first)
 
 
 @dataclass(frozen=True)
