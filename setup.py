@@ -27,6 +27,7 @@ SOURCES = {
     "board": ["board", "ring", "eventcount", "futex"],
     "headroom": ["headroom"],
     "heap": ["heap", "arena", "headroom"],
+    "allocator": [],
     "process": ["process", "template"],
     "spawn": ["spawn"],
     "rows": [],
@@ -42,6 +43,7 @@ EXTENSIONS = [
         [f"ext/ringwalk/_core/{name}.pyx", *(f"ext/csrc/{c}.c" for c in csrc)],
         include_dirs=["ext/csrc", numpy.get_include()],
         depends=sorted(glob("ext/csrc/*.h")),
+        define_macros=[("NPY_TARGET_VERSION", "NPY_1_23_API_VERSION")],
         extra_compile_args=CFLAGS,
     )
     for name, csrc in SOURCES.items()

@@ -159,8 +159,8 @@ static int commit_blocks(struct rw_heap *heap, uint32_t count) {
     return status;
 }
 
-/* Make a block at the end of the data area. */
-static int make_block(struct rw_heap *heap, uint64_t size, uint32_t *block) {
+/* Make a block at the end of the data area, that ends within `most` bytes. */
+static int make_block(struct rw_heap *heap, uint64_t size, uint64_t most, uint32_t *block) {
     uint32_t count = published(heap);
     if (count == RW_HEAP_MAX_BLOCKS)
         return RW_FULL;
@@ -168,7 +168,9 @@ static int make_block(struct rw_heap *heap, uint64_t size, uint32_t *block) {
     uint64_t offset = last ? last->offset + last->size : 0;
     if (size >= PAGED_FROM)
         offset = round_up(offset, PAGE);
-    if (offset > heap->data_size || size > heap->data_size - offset)
+    if (most > heap->data_size)
+        most = heap->data_size;
+    if (offset > most || size > most - offset)
         return RW_NO_MEMORY;
     int status = commit_blocks(heap, count + 1);
     if (status == RW_OK)
@@ -212,6 +214,11 @@ static uint32_t list_pop_fitting(struct rw_heap *heap, uint32_t class) {
 }
 
 int rw_heap_alloc(struct rw_heap *heap, uint64_t length, uint32_t holder, uint32_t *block) {
+    return rw_heap_alloc_within(heap, length, holder, UINT64_MAX, block);
+}
+
+int rw_heap_alloc_within(struct rw_heap *heap, uint64_t length, uint32_t holder, uint64_t most,
+                         uint32_t *block) {
     if (length > heap->data_size)
         return RW_NO_MEMORY;
     uint32_t class = class_of(length);
@@ -223,7 +230,7 @@ int rw_heap_alloc(struct rw_heap *heap, uint64_t length, uint32_t holder, uint32
         sweep(heap);
         *block = list_pop_fitting(heap, class);
     }
-    int status = *block == NONE ? make_block(heap, size, block) : RW_OK;
+    int status = *block == NONE ? make_block(heap, size, most, block) : RW_OK;
     if (status != RW_OK && !swept) { /* rather look everywhere than fail */
         sweep(heap);
         *block = list_pop_fitting(heap, class);
@@ -306,6 +313,28 @@ int rw_heap_at(const struct rw_heap *heap, uint32_t block, uint64_t offset, uint
     if (offset > size || length > size - offset || start > heap->data_size)
         return RW_CORRUPT;
     return rw_heap_data(heap, start + offset, length, address);
+}
+
+bool rw_heap_find(const struct rw_heap *heap, const void *address, uint32_t *block,
+                  uint64_t *offset, uint64_t *size) {
+    uint64_t place = (uint64_t)((uintptr_t)address - (uintptr_t)heap->data);
+    if (place >= heap->data_size)
+        return false;
+    /* Blocks are made in order of offset: the last that begins at or before the address. */
+    uint32_t first = 0, after = published(heap);
+    while (first < after) {
+        uint32_t middle = first + (after - first) / 2;
+        if (heap->blocks[middle].offset <= place)
+            first = middle + 1;
+        else
+            after = middle;
+    }
+    if (first == 0)
+        return false;
+    *block = first - 1;
+    *offset = place - heap->blocks[*block].offset;
+    *size = heap->blocks[*block].size;
+    return *offset < *size;
 }
 
 void rw_heap_usage(const struct rw_heap *heap, struct rw_heap_usage *usage) {

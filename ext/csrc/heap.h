@@ -54,6 +54,10 @@ void rw_heap_disown(struct rw_heap *heap);
  * blocks), RW_OS. A failure changes nothing. Writer only. */
 int rw_heap_alloc(struct rw_heap *heap, uint64_t length, uint32_t holder, uint32_t *block);
 
+/* The same, but rather RW_NO_MEMORY than a new block that ends beyond `most` bytes of data. */
+int rw_heap_alloc_within(struct rw_heap *heap, uint64_t length, uint32_t holder, uint64_t most,
+                         uint32_t *block);
+
 /* Take note of what a forked child allocated with a copy of our lists. pre: the child is dead. */
 void rw_heap_refresh(struct rw_heap *heap);
 
@@ -71,6 +75,11 @@ void rw_heap_forget(struct rw_heap *heap, uint32_t holder);
  * numbers may come from a peer's memory. RW_OK, RW_CORRUPT. */
 int rw_heap_at(const struct rw_heap *heap, uint32_t block, uint64_t offset, uint64_t length,
                uint8_t **address);
+
+/* The block that an address lies in, the bytes from its start, and its size; false if it lies in
+ * none. */
+bool rw_heap_find(const struct rw_heap *heap, const void *address, uint32_t *block,
+                  uint64_t *offset, uint64_t *size);
 
 /* Address of data bytes by their place in the data area, for references that name no block. */
 int rw_heap_data(const struct rw_heap *heap, uint64_t offset, uint64_t length, uint8_t **address);

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ringwalk._core.arena import Arena
-from ringwalk._core.heap import MAX_HOLDERS, Heap, heap_bytes
+from ringwalk._core.heap import MAX_HOLDERS, Heap, heap_bytes, locate
 from ringwalk.errors import HeapFullError, RingwalkError
 
 DATA = 1 << 20  # bytes of the heaps that make_space makes
@@ -68,9 +68,8 @@ def test_a_view_is_a_buffer_on_shared_memory(make_space: MakeSpace) -> None:
     array = np.frombuffer(memoryview(view), dtype=np.int64)
     array[:] = range(10)
     assert content(space.handle(OTHER), block, 88)[8:] == array.tobytes()
-    assert view.distance(array[3:].ctypes.data) == 8 + 24
-    assert view.of(space.arena)
-    assert not view.of(make_space().arena)
+    assert locate([space.writer], array[3:]) == (0, block, 8 + 24, 128)
+    assert locate([make_space().writer], array) is None
 
 
 def test_a_readonly_view_cannot_be_written(make_space: MakeSpace) -> None:

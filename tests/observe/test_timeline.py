@@ -133,18 +133,17 @@ def test_rows_of_a_block_are_copied_once(process_mapper: type[Mapper]) -> None:
     assert set(records["copies"]) == {1}
 
 
-@pytest.mark.parametrize(("inputs", "copies"), [("copy", 3), ("readonly", 2)])
-def test_large_arrays_are_counted(inputs: str, copies: int) -> None:
+@pytest.mark.parametrize("inputs", ["copy", "readonly"])
+def test_large_arrays_are_counted(inputs: str) -> None:
     arrays = [np.full(10_000, float(k)) for k in range(4)]
     with WorkerMapper(echo, 2, inputs=inputs) as mapper:
         results = mapper.map(arrays)
         records = mapper.timeline.records
         del results
-    if inputs == "copy":
-        assert (records["bytes_out"] >= 80_000).all()
-        assert set(records["copies"]) == {copies}
+    assert set(records["copies"]) == {1}
     assert (records["bytes_in"] >= 80_000).all()
     assert (records["bytes_in"] < 81_000).all()
+    assert (records["bytes_out"] < 1000).all()
 
 
 def test_forked_tasks_inherit_their_arguments() -> None:

@@ -239,6 +239,12 @@ cdef class Board:
         self.task(task)
         return rw_board_cancel_task(&self.c, epoch, task)
 
+    def renew_input(self, uint32_t task, uint64_t offset, uint64_t length):
+        """Where the next attempt finds its payload. For before ``retry``, which publishes it."""
+        cdef rw_task *t = self.task(task)
+        t.input_offset = offset
+        t.input_length = length
+
     def retry(self, uint32_t task):
         """RUNNING -> READY. False: it was committed before its worker died."""
         self.task(task)

@@ -21,6 +21,10 @@ cdef extern from "heap.h" nogil:
     int rw_heap_own(rw_heap *heap)
     void rw_heap_disown(rw_heap *heap)
     int rw_heap_alloc(rw_heap *heap, uint64_t length, uint32_t holder, uint32_t *block)
+    int rw_heap_alloc_within(rw_heap *heap, uint64_t length, uint32_t holder, uint64_t most,
+                             uint32_t *block)
+    bint rw_heap_find(const rw_heap *heap, const void *address, uint32_t *block, uint64_t *offset,
+                      uint64_t *size)
     void rw_heap_refresh(rw_heap *heap)
     int rw_heap_hold(rw_heap *heap, uint32_t block, uint32_t holder)
     int rw_heap_release(rw_heap *heap, uint32_t block, uint32_t holder)
@@ -41,6 +45,9 @@ cdef class Heap:
     cdef readonly uint32_t holder
     cdef int hold(self, uint32_t block) except -1
     cdef int unhold(self, uint32_t block) except -1
+    cdef void *lend(self, size_t length, uint64_t most) except? NULL
+    cdef size_t room(self, const void *address) noexcept
+    cdef int take_back(self, const void *address) except -1
     cdef list hold_viewed(self)
     cdef int unhold_viewed(self, list blocks) except -1
 

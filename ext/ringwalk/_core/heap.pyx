@@ -9,7 +9,7 @@ import os
 import weakref
 
 from ringwalk._core.arena cimport Arena
-from ringwalk._core.status cimport RW_NO_MEMORY, check
+from ringwalk._core.status cimport RW_NO_MEMORY, RW_OK, check
 
 from ringwalk._core.headroom import refuse
 
@@ -35,6 +35,29 @@ def _forget_parent():
 
 os.register_at_fork(after_in_child=_forget_parent)
 _heaps = weakref.WeakSet()
+
+
+def locate(list heaps, data):
+    """Where a buffer lies in a pool's heaps: ``(index, block, offset, block's size)``, or None.
+
+    ``heaps`` are this process's handles on all of them, in order.
+    """
+    cdef Heap heap = heaps[0]
+    cdef Py_buffer source
+    cdef uint32_t block = 0
+    cdef uint64_t offset = 0, size = 0, distance, index
+    PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
+    try:
+        distance = <uint64_t>source.buf - <uint64_t>heap.c.data
+        index = distance // rw_heap_bytes(heap.c.data_size)
+        if <uint64_t>source.buf < <uint64_t>heap.c.data or index >= <uint64_t>len(heaps):
+            return None
+        heap = heaps[index]
+        if not rw_heap_find(&heap.c, source.buf, &block, &offset, &size):
+            return None
+        return index, block, offset, size
+    finally:
+        PyBuffer_Release(&source)
 
 
 def hold_all():
@@ -141,6 +164,28 @@ cdef class Heap:
         view.fork_guard = _process
         return view
 
+    def keep(self, uint32_t block):
+        """Make the hold of a block's only view one that outlives it, as that of a ``put``.
+
+        False, and nothing happened: there are other views.
+        """
+        if self.counts.get(block) != 1 or block in self.kept:
+            return False
+        self.kept.add(block)
+        return True
+
+    def viewed(self):
+        """(address, bytes) of the blocks that this process has views of."""
+        cdef uint32_t found = 0
+        cdef uint64_t offset = 0, size = 0
+        cdef uint8_t *address = NULL
+        places = []
+        for block in self.counts:
+            check(rw_heap_at(&self.c, block, 0, 0, &address))
+            if rw_heap_find(&self.c, address, &found, &offset, &size):
+                places.append((<size_t>address, size))
+        return places
+
     def release(self, uint32_t block):
         """Drop this process's hold, once for each ``put``."""
         if block in self.counts:
@@ -201,6 +246,31 @@ cdef class Heap:
             self.counts[block] = count - 1
         return 0
 
+    cdef void *lend(self, size_t length, uint64_t most) except? NULL:
+        """Memory that counts as a view, until ``take_back``; NULL if there is none for it."""
+        cdef uint32_t block = 0
+        cdef uint8_t *address = NULL
+        if (rw_heap_alloc_within(&self.c, length, self.holder, most, &block) != RW_OK
+                or rw_heap_at(&self.c, block, 0, length, &address) != RW_OK):
+            return NULL
+        self.counts[block] = 1
+        return address
+
+    cdef size_t room(self, const void *address) noexcept:
+        """Bytes from an address to the end of its block; 0 if it lies in none."""
+        cdef uint32_t block = 0
+        cdef uint64_t offset = 0, size = 0
+        if not rw_heap_find(&self.c, address, &block, &offset, &size):
+            return 0
+        return size - offset
+
+    cdef int take_back(self, const void *address) except -1:
+        cdef uint32_t block = 0
+        cdef uint64_t offset = 0, size = 0
+        if rw_heap_find(&self.c, address, &block, &offset, &size):
+            self.unhold(block)
+        return 0
+
     cdef list hold_viewed(self):
         blocks = list(self.counts)
         for block in blocks:
@@ -230,13 +300,9 @@ cdef class HeapView:
         """Number of the heap that the view is on."""
         return self.heap.index
 
-    def of(self, Arena arena):
-        """Whether the view is on a heap of this arena: each pool has one."""
-        return self.heap.arena is arena
+    @property
+    def readonly(self):
+        return self.readonly_
 
     def __len__(self):
         return self.length
-
-    def distance(self, uint64_t address):
-        """Bytes from the block's start to an address inside the view."""
-        return self.offset + (address - <uint64_t>self.address)

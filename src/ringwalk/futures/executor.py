@@ -26,7 +26,7 @@ from ringwalk.futures.calls import run_call
 from ringwalk.futures.engine import Engine
 from ringwalk.futures.future import Future
 from ringwalk.mappers.options import check_choice, check_integer
-from ringwalk.memory.codec import Inputs
+from ringwalk.memory.buffers import Inputs
 from ringwalk.observe.progress import Progress
 from ringwalk.workers.devices import resolve_devices
 from ringwalk.workers.launch import StartMethod

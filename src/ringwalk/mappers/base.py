@@ -28,7 +28,7 @@ from ringwalk.mappers.options import (
     check_integer,
     check_seed,
 )
-from ringwalk.memory.codec import Inputs
+from ringwalk.memory.buffers import Inputs
 from ringwalk.observe.memory import peak_of
 from ringwalk.observe.progress import Progress, Reporter
 from ringwalk.observe.timeline import Memory, Timeline
@@ -62,9 +62,9 @@ class Mapper(ABC):
             says so where walkers were resampled. "input", the default, keeps the order (process
             mappers; results always come in the order of the walkers).
         inputs: "copy" gives segments private copies of their arguments; "readonly" gives views
-            of large arrays that refuse writing, which saves that copy (small arrays come as
-            private copies). Neither lets a segment change the caller's objects. Rows of a
-            WalkerBlock are always written in place.
+            of large arrays that refuse writing, which saves a copy of those that walkers share or
+            that came as results (small arrays come as private copies). Neither lets a segment
+            change the caller's objects. Rows of a WalkerBlock are always written in place.
         threads_per_worker: BLAS/OpenMP threads a worker may use; default: usable CPUs / workers.
         attributes: anything; workers see it as ``worker.attributes``.
 

@@ -63,7 +63,8 @@ class Wave:
         epoch: the wave's number on the board.
         queued: (first task, when) of each chunk of tasks that was handed out.
         deaths: attempts whose process died; the next attempt was queued when one finished.
-        sent, returned: task -> bytes of large arrays that were written to shared memory for it.
+        sent, returned: task -> bytes of large arrays that were copied to shared memory for it;
+            0 for a result's that lay there already, none for a task without such arrays.
     """
 
     first: int
@@ -130,7 +131,6 @@ class History:
 
     Attributes:
         row_bytes: of a walker's rows in the map's blocks.
-        in_copies: how often a worker copies an argument's large arrays for the segment.
         ran: attempts in this process.
         ended_ns: 0 while the map runs.
     """
@@ -139,7 +139,6 @@ class History:
     workers: int
     devices: tuple[Device, ...]
     row_bytes: int
-    in_copies: int
     began_ns: int = field(default_factory=now_ns)
     ended_ns: int = 0
     waves: list[Wave] = field(default_factory=list)
@@ -151,8 +150,7 @@ class History:
         row_bytes = 0
         for block in arguments.blocks:
             row_bytes += block.generations()[0].itemsize
-        copies = int(setup.inputs == "copy")
-        return cls(cycle, setup.num_workers, setup.devices or (), row_bytes, copies)
+        return cls(cycle, setup.num_workers, setup.devices or (), row_bytes)
 
     def end(self) -> None:
         """The map is over. Idempotent."""
@@ -216,13 +214,13 @@ class History:
         made["queued"] = self._since(queued[tasks])
         made["started"] = self._since(chosen["start_ns"])
         made["finished"] = self._since(chosen["end_ns"])
-        made["bytes_in"] = in_band + sent + self.row_bytes
-        made["bytes_out"] = out_band + returned + self.row_bytes
+        made["bytes_in"] = in_band + sent.clip(0) + self.row_bytes
+        made["bytes_out"] = out_band + returned.clip(0) + self.row_bytes
         # A row is copied from front to back once. A pickle is written and read, at each end; an
-        # array out of band is written once, and the parent's view on a result is no copy.
+        # array out of band is written once, if at all, and a view on it is no copy.
         made["copies"] = int(self.row_bytes > 0)
-        made["copies"] += np.where(sent > 0, 1 + self.in_copies, 2 * (in_band > 0))
-        made["copies"] += np.where(returned > 0, 1, 2 * payload)
+        made["copies"] += np.where(sent >= 0, sent > 0, 2 * (in_band > 0))
+        made["copies"] += np.where(returned >= 0, returned > 0, 2 * payload)
         yield self._placed(made)
 
     def _rows(self, attempts: list[Ran]) -> Records:
@@ -264,5 +262,5 @@ def _worker(state: Records) -> Records:
 
 def _spread(sizes: dict[int, int], tasks: Records) -> Records:
     if not sizes:
-        return np.zeros(len(tasks), np.int64)
-    return np.array([sizes.get(task, 0) for task in tasks.tolist()], np.int64)
+        return np.full(len(tasks), -1, np.int64)
+    return np.array([sizes.get(task, -1) for task in tasks.tolist()], np.int64)

@@ -11,7 +11,8 @@ from ringwalk.errors import MapError, SegmentError, TransferError, WorkerInitErr
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.history import Ran
 from ringwalk.mappers.wire import is_light
-from ringwalk.memory.codec import Inputs, private
+from ringwalk.memory.buffers import Inputs
+from ringwalk.memory.codec import private
 from ringwalk.workers.devices import device_for
 from ringwalk.workers.job import (
     Column,

@@ -24,7 +24,7 @@ from ringwalk.errors import (
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.history import Wave
 from ringwalk.mappers.options import Options
-from ringwalk.mappers.wire import Wire
+from ringwalk.mappers.wire import Wire, refusal
 from ringwalk.workers.crew import Death
 from ringwalk.workers.failure import Failure
 from ringwalk.workers.job import Job, Returned
@@ -89,6 +89,7 @@ class Transaction:
         # Newly final tasks whose results need decoding: (task, state, worker, block, length).
         self._untaken: deque[tuple[int, int, int, int, int]] = deque()
         self.on_look: Callable[[], object] = _nothing
+        self._wire: Wire | None = None
         self._held: list[int] = []  # blocks of the parent's heap that the map's inputs lie in
         self._timed_out: set[int] = set()
         self._fresh: list[int] | None = None
@@ -110,6 +111,7 @@ class Transaction:
             self._arm_all()
 
     def _start_remote(self, wire: Wire) -> None:
+        self._wire = wire
         job = wire.job(self.first, self._cycle)
         self._pool.crew.fill(job)
         try:
@@ -128,7 +130,8 @@ class Transaction:
             return
         for chunk in wire.chunks(self._codec, self.first, self._count):
             if isinstance(chunk, tuple):
-                self._refuse(*chunk)
+                self.errors[chunk[0]] = refusal(*chunk)
+                self._stop()
                 return
             self._held.extend(chunk.blocks)
             self.wave.sent.update(chunk.outside)
@@ -146,21 +149,24 @@ class Transaction:
         self._held.append(block)
         return self._codec.own.place(block)
 
+    def _renew_input(self, task: int) -> bool:
+        """Write anew the arrays that a dead worker had for its own. False: its walker failed."""
+        if self._wire is None or not self._wire.private or task not in self.wave.sent:
+            return True
+        try:
+            payload, blocks = self._wire.again(self._codec, self.first + task)
+            self._held.extend(blocks)
+            self._board.renew_input(task, self._put(payload), len(payload))
+        except Exception as error:  # pickling runs user code
+            self.errors[self.first + task] = refusal(self.first + task, error)
+            return False
+        return True
+
     def _arm_all(self) -> None:
         self.wave.queue(0)
         self._board.arm_range(0, self._count, self._epoch)
         self._armed = self._count
         self._board.push(self._epoch, self._order or range(self._count))
-
-    def _refuse(self, walker: int, error: Exception) -> None:
-        refusal = TransferError(
-            f"an argument of walker {walker} cannot be pickled: {error}. TaskMapper takes any "
-            "object; for WorkerMapper, make it picklable or keep it out of the arguments",
-            walker=walker,
-        )
-        refusal.__cause__ = error
-        self.errors[walker] = refusal
-        self._stop()
 
     # --- run ---------------------------------------------------------------------------------
 
@@ -264,7 +270,7 @@ class Transaction:
             self._take_in(*self._untaken.popleft())
 
     def _take_in(self, task: int, state: int, worker: int, block: int, length: int) -> None:
-        walker, moved = self.first + task, self._codec.moved
+        walker, moved, taken = self.first + task, self._codec.moved, self._codec.taken
         if state in (CANCELLED, LOST):
             return  # cancelled: no result; lost: its error is known already
         if state not in (DONE, FAILED):
@@ -279,7 +285,7 @@ class Transaction:
             broken.__cause__ = error
             self.errors[walker] = broken
         else:
-            if self._codec.moved != moved:
+            if self._codec.taken != taken:
                 self.wave.returned[task] = self._codec.moved - moved
             if state == FAILED and isinstance(value, Failure):
                 self.errors[walker] = value.to_error(walker)
@@ -311,11 +317,14 @@ class Transaction:
             not self._stopping
             and task not in self._timed_out
             and attempt < self._options.max_retries
+            and self._renew_input(task)
         )
 
     def _record_loss(self, task: int, death: Death, *, for_memory: bool) -> None:
         walker = self.first + task
         attempts = self._board.state(task)[1] + 1
+        if walker in self.errors:
+            return  # its input could not be written once more
         if task in self._timed_out:
             self.errors[walker] = SegmentTimeout(
                 f"segment of walker {walker} ran longer than timeout={self._options.timeout:g} s; "

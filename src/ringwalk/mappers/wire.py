@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ringwalk._core.encoder import are_light
+from ringwalk.errors import TransferError
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.memory.codec import Codec, Encoded
 from ringwalk.workers.job import Carried, Column, Indexed, Job, RemoteRows, Rows
@@ -35,6 +36,17 @@ class Chunk:
     """Task -> bytes of its arrays that were written beside its payload."""
 
 
+def refusal(walker: int, error: Exception) -> TransferError:
+    """The error of a walker whose arguments could not be written."""
+    refused = TransferError(
+        f"an argument of walker {walker} cannot be pickled: {error}. TaskMapper takes any "
+        "object; for WorkerMapper, make it picklable or keep it out of the arguments",
+        walker=walker,
+    )
+    refused.__cause__ = error
+    return refused
+
+
 def is_light(values: Any) -> bool:
     """Whether a sequence is cheaper to send whole, once a worker, than element by element."""
     if isinstance(values, np.ndarray):
@@ -49,6 +61,8 @@ class Wire:
 
     def __init__(self, pool: Pool, arguments: Arguments) -> None:
         self._pool = pool
+        # What is written for one task alone that task may have, if it wants a copy.
+        self.private = pool.setup.inputs == "copy"
         self._columns: list[Column] = [*arguments.positional, *arguments.named.values()]
         carried = [
             column.values
@@ -80,34 +94,45 @@ class Wire:
             self._pool.renewed,
         )
 
+    def _values(self, walker: int) -> tuple[Any, ...]:
+        return tuple([column[walker] for column in self.carried])
+
+    def again(self, codec: Codec, walker: int) -> Encoded:
+        """The payload of a task whose first attempt may have written in it.
+
+        Raises what pickling raises, and HeapFullError.
+        """
+        return codec.dumps(self._values(walker), private=True)
+
     def chunks(
         self, codec: Codec, first: int, count: int
     ) -> Iterator[Chunk | tuple[int, Exception]]:
         """Payloads of [first, first + count); a walker and its error where one cannot be made."""
         same: dict[int, Encoded] = {}  # clones: one object for many walkers is sent once
+        alone: set[int] = set()  # or twice, if the first one has its arrays for itself
         only = self.carried[0] if len(self.carried) == 1 else None
         begin, lengths, parts = 0, list[int](), list[bytes]()
         blocks: list[int] = []
         outside: dict[int, int] = {}
         size = 0
         for task in range(count):
-            if only is None:
-                values = tuple([column[first + task] for column in self.carried])
-                known = None
-            else:
-                values = (only[first + task],)
-                known = same.get(id(values[0]))
+            values = self._values(first + task)
+            known = same.get(id(values[0])) if only is not None else None
             if known is not None:
                 payload, _ = known
             else:
                 moved = codec.moved
+                private = self.private and id(values[0]) not in alone
                 try:
-                    encoded = payload, made = codec.dumps(values)
+                    encoded = payload, made = codec.dumps(values, private=private)
                 except Exception as error:  # pickling runs user code
                     yield first + task, error
                     return
                 if only is not None:
-                    same[id(values[0])] = encoded
+                    if private and made:
+                        alone.add(id(values[0]))
+                    else:
+                        same[id(values[0])] = encoded
                 if made:
                     blocks.extend(made)
                     outside[task] = codec.moved - moved

@@ -11,7 +11,9 @@ of the pool is not copied: its block is named instead. Small buffers stay inside
 one copy costs less than a block.
 
 Hand-over: the sender holds what it sent until the receiver holds it. ``dumps`` tells which blocks
-the sender must keep; ``loads`` tells the receiver which of them it may release.
+the sender must keep; ``loads`` tells the receiver which of them it may release. A worker gives a
+block away only if nothing in it refers to the block any more once it let go of the value; what is
+still in use there, it copies.
 """
 
 from __future__ import annotations
@@ -22,28 +24,21 @@ import io
 import pickle
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import cloudpickle
 import numpy as np
 
-from ringwalk._core.arena import Arena
 from ringwalk._core.decoder import NOT_PLAIN, Decoder
 from ringwalk._core.encoder import Encoder
-from ringwalk._core.heap import Heap, HeapView
-
-Inputs = Literal["copy", "readonly"]
-"""How a segment gets the buffers of its arguments: a writable private copy, or a read-only view."""
+from ringwalk._core.heap import Heap
+from ringwalk.memory.buffers import REFERENCE, Inputs, Outgoing, take_in
 
 # Below this a buffer travels inside the value: a block of its own costs about as much as
 # copying so many bytes twice more.
 OUT_OF_BAND_FROM = 8192
 
 _COUNT = struct.Struct("<Q")
-_REFERENCE = struct.Struct("<HHIQQ")
-_READONLY = 1  # the sender's buffer was read-only: so is the receiver's
-_HANDED_OVER = 2  # the sender made the block for this payload and gives it away
-
 _REDUCERS: dict[type, Callable[[Any], Any]] = {}
 """How objects of exactly these classes travel; see ``travels_as``."""
 
@@ -98,13 +93,13 @@ class Codec:
         own: number of the heap that this process allocates in.
 
     Attributes:
-        moved: bytes of buffers that were written to shared memory for payloads that this process
+        moved: bytes of buffers that were copied to shared memory for payloads that this process
             encoded or decoded, in all.
+        taken: buffers that it decoded, in all.
     """
 
-    def __init__(self, arena: Arena, heaps: Sequence[Heap], own: int) -> None:
-        self._arena = arena
-        self.moved = 0
+    def __init__(self, heaps: Sequence[Heap], own: int) -> None:
+        self.moved = self.taken = 0
         self.heaps = heaps
         self.own = heaps[own]
         self._encoder = Encoder(OUT_OF_BAND_FROM, _REDUCERS)
@@ -122,78 +117,85 @@ class Codec:
         """
         self._encoder.dumps(value, _NO_BUFFERS, [])
 
-    def dumps(self, value: object) -> Encoded:
+    def dumps(self, value: object, *, private: bool = False) -> Encoded:
         """Write a value; what pickle refuses as well (lambdas, ``__main__``) goes by cloudpickle.
+
+        Args:
+            private: one task alone will decode the payload, and a segment that wants a copy of
+                its arrays may have those that are written here, instead.
 
         Raises whatever pickle raised when both refuse, and HeapFullError; neither leaves a block.
         """
-        arrays: list[np.ndarray[Any, Any]] = []
-        plain = self._encoder.dumps(value, _NO_BUFFERS, arrays)
-        if plain is not None:
-            return self._with_arrays(plain, arrays) if arrays else (plain, ())
-        try:
-            return self._pickle(value, _dumps_reduced if _REDUCERS else pickle.dumps)
-        except _PICKLE_ERRORS as refused:
-            try:
-                return self.dumps_by_value(value)
-            except _PICKLE_ERRORS:
-                raise refused from None
+        payload, outgoing = self._dumps([value], private)
+        return payload, outgoing.made if outgoing else ()
 
     def dumps_by_value(self, value: object) -> Encoded:
         """Write a value with the functions and classes of ``__main__`` themselves, not their names.
 
         Raises as ``dumps`` does.
         """
-        return self._pickle(value, cloudpickle.dumps)
+        payload, outgoing = self._pickle([value], False, cloudpickle.dumps)
+        return payload, outgoing.made
 
-    def _with_arrays(self, plain: bytes, arrays: list[np.ndarray[Any, Any]]) -> Encoded:
-        blocks: list[int] = []
+    def give(self, box: list[Any]) -> tuple[int, int]:
+        """Take a value out of its box and write it into a block of its own: block and length.
+
+        If nobody else refers to the value, its arrays that lie in shared memory go along without
+        a copy. Raises as ``dumps`` does.
+        """
+        payload, outgoing = self._dumps(box, False)
         try:
-            references = [
-                # As bytes: numpy exports no buffer of dates.
-                self._refer(array, array.reshape(-1, order="A").view(np.uint8).data, blocks)
-                for array in arrays
-            ]
+            return self.own.put(payload), len(payload)
         except BaseException:
-            for block in blocks:
-                self.own.release(block)
+            if outgoing:
+                outgoing.withdraw()
             raise
-        return _assemble(references, plain[_COUNT.size :], blocks)
 
-    def _pickle(self, value: object, dumps: Any) -> Encoded:
-        references: list[bytes] = []
-        blocks: list[int] = []
-
-        def out_of_band(buffer: pickle.PickleBuffer) -> bool:
+    def _dumps(self, box: list[Any], private: bool) -> tuple[bytes, Outgoing | None]:
+        arrays: list[np.ndarray[Any, Any]] = []
+        plain = self._encoder.dumps(box[0], _NO_BUFFERS, arrays)
+        if plain is None:
+            arrays.clear()
             try:
-                raw = buffer.raw()
-            except BufferError:  # not contiguous: pickle makes the copy
-                return True
-            if raw.nbytes < OUT_OF_BAND_FROM:
-                return True
-            references.append(self._refer(memoryview(buffer).obj, raw, blocks))
-            return False
+                return self._pickle(box, private, _dumps_reduced if _REDUCERS else pickle.dumps)
+            except _PICKLE_ERRORS as refused:
+                try:
+                    return self._pickle(box, private, cloudpickle.dumps)
+                except _PICKLE_ERRORS:
+                    raise refused from None
+        if not arrays:
+            box.clear()
+            return plain, None
+        with self._outgoing(private) as outgoing:
+            while arrays:
+                # As bytes: numpy exports no buffer of dates.
+                outgoing.add(arrays.pop(0).reshape(-1, order="A").view(np.uint8).data)
+            return self._assemble(box, plain[_COUNT.size :], outgoing), outgoing
 
-        try:
-            pickled = dumps(value, protocol=5, buffer_callback=out_of_band)
-        except BaseException:
-            for block in blocks:
-                self.own.release(block)
-            raise
-        return _assemble(references, pickled, blocks)
+    def _pickle(self, box: list[Any], private: bool, dumps: Any) -> tuple[bytes, Outgoing]:
+        with self._outgoing(private) as outgoing:
 
-    def _refer(self, owner: object, raw: memoryview, blocks: list[int]) -> bytes:
-        flags = _READONLY if raw.readonly else 0
-        view = _view_under(owner)
-        if view is not None and view.of(self._arena):
-            address = np.frombuffer(raw, np.uint8).ctypes.data if raw.nbytes else 0
-            return _REFERENCE.pack(
-                view.index, flags, view.block, view.distance(address), raw.nbytes
-            )
-        block = self.own.put(raw)
-        blocks.append(block)
-        self.moved += raw.nbytes
-        return _REFERENCE.pack(self.own.index, flags | _HANDED_OVER, block, 0, raw.nbytes)
+            def out_of_band(buffer: pickle.PickleBuffer) -> bool:
+                try:
+                    raw = buffer.raw()
+                except BufferError:  # not contiguous: pickle makes the copy
+                    return True
+                if raw.nbytes < OUT_OF_BAND_FROM:
+                    return True
+                outgoing.add(raw)
+                return False
+
+            pickled = dumps(box[0], protocol=5, buffer_callback=out_of_band)
+            return self._assemble(box, pickled, outgoing), outgoing
+
+    def _outgoing(self, private: bool) -> Outgoing:
+        return Outgoing(self.heaps, self.own, gives=self.own.index > 0, private=private)
+
+    def _assemble(self, box: list[Any], value: bytes, outgoing: Outgoing) -> bytes:
+        box.clear()
+        references = outgoing.settle()
+        self.moved += outgoing.moved
+        return b"".join((_COUNT.pack(len(references)), *references, value))
 
     def loads(
         self,
@@ -212,34 +214,19 @@ class Codec:
         if (value := self._decoder.whole(payload)) is not NOT_PLAIN:  # the commonest, and soonest
             return value
         (count,) = _COUNT.unpack_from(payload)
-        start = _COUNT.size + count * _REFERENCE.size
+        start = _COUNT.size + count * REFERENCE.size
         if start > len(payload):
             raise ValueError(f"a payload of {len(payload)} bytes claims {count} buffers")
-        buffers = self._buffers(payload[_COUNT.size : start], inputs, handed) if count else []
+        buffers: list[Any] = []
+        if count:
+            references = payload[_COUNT.size : start]
+            buffers, copied = take_in(references, self.heaps, inputs, handed)
+            self.moved += copied
+            self.taken += count
         value = self._decoder.loads(payload, start, buffers)
         if value is NOT_PLAIN:
             value = pickle.loads(payload[start:], buffers=buffers)
         return value
-
-    def _buffers(
-        self,
-        references: memoryview,
-        inputs: Inputs | None,
-        handed: list[tuple[int, int]] | None,
-    ) -> list[Any]:
-        buffers: list[Any] = []
-        for heap, flags, block, offset, length in _REFERENCE.iter_unpack(references):
-            readonly = inputs == "readonly" or (inputs is None and bool(flags & _READONLY))
-            view = self.heaps[heap].view(block, offset, length, readonly)
-            if flags & _HANDED_OVER and handed is not None:
-                handed.append((heap, block))
-                self.moved += length
-            buffers.append(bytearray(view) if inputs == "copy" else view)
-        return buffers
-
-
-def _assemble(references: list[bytes], value: bytes, blocks: list[int]) -> Encoded:
-    return b"".join((_COUNT.pack(len(references)), *references, value)), blocks
 
 
 def private(value: Any, inputs: Inputs) -> Any:
@@ -252,16 +239,3 @@ def private(value: Any, inputs: Inputs) -> Any:
     buffers: list[pickle.PickleBuffer] = []
     pickled = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     return pickle.loads(pickled, buffers=[memoryview(buffer).toreadonly() for buffer in buffers])
-
-
-def _view_under(owner: object) -> HeapView | None:
-    """The heap view at the bottom of an array's chain of bases, if there is one."""
-    while True:
-        if isinstance(owner, HeapView):
-            return owner
-        if isinstance(owner, np.ndarray):
-            owner = owner.base
-        elif isinstance(owner, memoryview):
-            owner = cast("object", owner.obj)
-        else:
-            return None

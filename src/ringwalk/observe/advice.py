@@ -94,7 +94,7 @@ def _overhead(timeline: Timeline, summary: Summary) -> Weighted:
     elif data > _MUCH_DATA and summary.copies > 1:
         advice = (
             f"A walker's data, {size_text(data)} in and out, were copied {summary.copies} times: "
-            'keep walkers in a WalkerBlock (one copy), or use inputs="readonly".'
+            "keep walkers in a WalkerBlock: one copy."
         )
     else:
         advice = "Do more in one segment: more steps, or several walkers."

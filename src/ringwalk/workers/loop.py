@@ -23,13 +23,16 @@ class Publisher:
         self._board = space.board
         self._codec = space.codec
 
-    def result(self, task: int, result: Any, mark: Marker) -> None:
-        """Commit a result; one that cannot travel becomes the task's failure."""
-        result = mark(result)
-        if self._board.commit_inline(task, result):
+    def result(self, task: int, box: list[Any], mark: Marker) -> None:
+        """Take a result out of its box and commit it; one that cannot travel fails the task.
+
+        Arrays that nobody else has in this process, not even the caller, are not copied.
+        """
+        box[0] = mark(box[0])
+        if self._board.commit_inline(task, box[0]):
             return
         try:
-            block, length = self._put(result)
+            block, length = self._codec.give(box)
         except (Exception, SystemExit) as error:  # of a user's __reduce__, or no memory
             self.failure(task, error, "result")
         else:
@@ -41,15 +44,6 @@ class Publisher:
             self.failure(task, error.reason, "argument")
         else:
             self.failure(task, error, "segment")
-
-    def _put(self, result: Any) -> tuple[int, int]:
-        payload, buffers = self._codec.dumps(result)
-        try:
-            return self._codec.own.put(payload), len(payload)
-        except BaseException:
-            for block in buffers:
-                self._codec.own.release(block)
-            raise
 
     def failure(self, task: int, error: BaseException, stage: Stage) -> None:
         payload, _ = self._codec.dumps(Failure.of(error, stage))
@@ -64,13 +58,13 @@ class Publisher:
 def run_task(publish: Publisher, task: int, call: Getter, mark: Marker) -> None:
     """Run one claimed task and commit what came of it. SystemExit ends the worker."""
     try:
-        result = call(task)
+        box = [call(task)]
     except SystemExit:
         raise
     except BaseException as error:  # a segment may raise anything; the parent decides
         publish.raised(task, error)
     else:
-        publish.result(task, result, mark)
+        publish.result(task, box, mark)
 
 
 def serve(space: Workspace, load_job: Callable[[], tuple[Getter, Marker]], spin_ns: int) -> None:
@@ -96,7 +90,7 @@ def _run_map(
     while True:
         try:
             # run_task over and over, without coming back here for what the record has room for.
-            result = board.run(epoch, call, spin_ns)
+            box = [board.run(epoch, call, spin_ns)]
         except SystemExit:
             raise
         except BaseException as error:
@@ -107,5 +101,4 @@ def _run_map(
         task = board.taken
         if task < 0 or board.epoch_of(task) != epoch:
             return task
-        publish.result(task, result, mark)
-        result = None  # its views on shared memory die now, not when the next task ends
+        publish.result(task, box, mark)

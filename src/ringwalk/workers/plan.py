@@ -97,7 +97,7 @@ class Workspace:
             for index in range(plan.workers + 1)
         ]
         self.heaps[holder].own()
-        self.codec = Codec(arena, self.heaps, holder)
+        self.codec = Codec(self.heaps, holder)
         self._promised = 0  # tasks
 
     @classmethod

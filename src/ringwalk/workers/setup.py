@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ringwalk.memory.codec import Inputs
+from ringwalk.memory.buffers import Inputs
 from ringwalk.workers.devices import Device
 from ringwalk.workers.worker import Worker
 

@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from ringwalk._core import process
+from ringwalk._core.allocator import serve_numpy
 from ringwalk._core.arena import Arena
 from ringwalk.errors import CudaInParentError
 from ringwalk.workers.bootstrap import (
@@ -96,6 +97,7 @@ def run_worker(
             failure = pickle.dumps(Failure.of(error, "segment"))
             send(channel, Message(Kind.INIT_FAILED, body=failure))
             leave(code)
+        serve_numpy(space.heaps, space.codec.own)
         send(channel, Message(Kind.READY))
         serve(space, RemoteJobs(setup, space, worker, channel).load, spin_ns)
         code = 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
-from ringwalk.memory.codec import Inputs
+from ringwalk.memory.buffers import Inputs
 from ringwalk.observe.progress import Progress
 
 
@@ -19,8 +19,8 @@ class Options:
             of workers and after any retry. OpenMM integrators are seeded from them.
         max_retries: how often a segment whose process died is run again.
         timeout: seconds a segment may run.
-        inputs: "copy" gives segments private copies of the walkers' arrays; "readonly" saves that
-            copy with arrays that refuse writing.
+        inputs: "copy" gives segments private copies of the walkers' arrays; "readonly" gives
+            arrays that refuse writing, which saves a copy of those that clones share.
         progress: True draws a bar of each cycle's walkers on stderr, where that is a terminal; a
             function is called with (finished, all).
         monitor: let ``ringwalk top`` of the same user show what the workers do.

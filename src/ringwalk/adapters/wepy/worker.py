@@ -14,7 +14,7 @@ from ringwalk.adapters.wepy.base import HostedMapper
 from ringwalk.adapters.wepy.failure import as_wepy
 from ringwalk.adapters.wepy.hosted import HostedWorker
 from ringwalk.adapters.wepy.options import Options
-from ringwalk.memory.codec import Inputs
+from ringwalk.memory.buffers import Inputs
 from ringwalk.observe.progress import Progress
 from ringwalk.workers.launch import StartMethod
 
