@@ -5,10 +5,12 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "headroom.h"
 #include "status.h"
 
 #define PAGE 4096ULL
 #define NONE UINT32_MAX
+#define ANY UINT64_MAX
 #define GRAIN 64ULL
 /* Blocks of a page or more start on a page, so that big states copy and map cleanly. */
 #define PAGED_FROM PAGE
@@ -159,6 +161,13 @@ static int commit_blocks(struct rw_heap *heap, uint32_t count) {
     return status;
 }
 
+/* Whether as much again could be had. */
+static bool is_spare(uint64_t size) {
+    struct rw_headroom room;
+    rw_headroom(&room);
+    return room.bytes / 2 >= size;
+}
+
 /* Make a block at the end of the data area, that ends within `most` bytes. */
 static int make_block(struct rw_heap *heap, uint64_t size, uint64_t most, uint32_t *block) {
     uint32_t count = published(heap);
@@ -168,9 +177,9 @@ static int make_block(struct rw_heap *heap, uint64_t size, uint64_t most, uint32
     uint64_t offset = last ? last->offset + last->size : 0;
     if (size >= PAGED_FROM)
         offset = round_up(offset, PAGE);
-    if (most > heap->data_size)
-        most = heap->data_size;
-    if (offset > most || size > most - offset)
+    if (offset > heap->data_size || size > heap->data_size - offset)
+        return RW_NO_MEMORY;
+    if (most != ANY && (offset + size > most || !is_spare(size)))
         return RW_NO_MEMORY;
     int status = commit_blocks(heap, count + 1);
     if (status == RW_OK)
@@ -214,11 +223,11 @@ static uint32_t list_pop_fitting(struct rw_heap *heap, uint32_t class) {
 }
 
 int rw_heap_alloc(struct rw_heap *heap, uint64_t length, uint32_t holder, uint32_t *block) {
-    return rw_heap_alloc_within(heap, length, holder, UINT64_MAX, block);
+    return rw_heap_alloc_spare(heap, length, holder, ANY, block);
 }
 
-int rw_heap_alloc_within(struct rw_heap *heap, uint64_t length, uint32_t holder, uint64_t most,
-                         uint32_t *block) {
+int rw_heap_alloc_spare(struct rw_heap *heap, uint64_t length, uint32_t holder, uint64_t most,
+                        uint32_t *block) {
     if (length > heap->data_size)
         return RW_NO_MEMORY;
     uint32_t class = class_of(length);

@@ -54,9 +54,11 @@ void rw_heap_disown(struct rw_heap *heap);
  * blocks), RW_OS. A failure changes nothing. Writer only. */
 int rw_heap_alloc(struct rw_heap *heap, uint64_t length, uint32_t holder, uint32_t *block);
 
-/* The same, but rather RW_NO_MEMORY than a new block that ends beyond `most` bytes of data. */
-int rw_heap_alloc_within(struct rw_heap *heap, uint64_t length, uint32_t holder, uint64_t most,
-                         uint32_t *block);
+/* The same for what could lie elsewhere: no new block ends beyond `most` bytes of data or takes
+ * more than half of what may be had. The other half is malloc's, whom the caller asks next, and who
+ * does not refuse when the kernel will kill somebody for it. */
+int rw_heap_alloc_spare(struct rw_heap *heap, uint64_t length, uint32_t holder, uint64_t most,
+                        uint32_t *block);
 
 /* Take note of what a forked child allocated with a copy of our lists. pre: the child is dead. */
 void rw_heap_refresh(struct rw_heap *heap);

@@ -21,8 +21,8 @@ cdef extern from "heap.h" nogil:
     int rw_heap_own(rw_heap *heap)
     void rw_heap_disown(rw_heap *heap)
     int rw_heap_alloc(rw_heap *heap, uint64_t length, uint32_t holder, uint32_t *block)
-    int rw_heap_alloc_within(rw_heap *heap, uint64_t length, uint32_t holder, uint64_t most,
-                             uint32_t *block)
+    int rw_heap_alloc_spare(rw_heap *heap, uint64_t length, uint32_t holder, uint64_t most,
+                            uint32_t *block)
     bint rw_heap_find(const rw_heap *heap, const void *address, uint32_t *block, uint64_t *offset,
                       uint64_t *size)
     void rw_heap_refresh(rw_heap *heap)

@@ -250,7 +250,7 @@ cdef class Heap:
         """Memory that counts as a view, until ``take_back``; NULL if there is none for it."""
         cdef uint32_t block = 0
         cdef uint8_t *address = NULL
-        if (rw_heap_alloc_within(&self.c, length, self.holder, most, &block) != RW_OK
+        if (rw_heap_alloc_spare(&self.c, length, self.holder, most, &block) != RW_OK
                 or rw_heap_at(&self.c, block, 0, length, &address) != RW_OK):
             return NULL
         self.counts[block] = 1
