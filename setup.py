@@ -24,7 +24,7 @@ SOURCES = {
     "arena": ["arena", "headroom"],
     "event": ["eventcount", "futex"],
     "ring": ["ring"],
-    "board": ["board", "ring", "eventcount", "futex"],
+    "board": ["board", "ring", "eventcount", "futex", "patience"],
     "headroom": ["headroom"],
     "heap": ["heap", "arena", "headroom"],
     "allocator": [],

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "eventcount.h"
+#include "patience.h"
 #include "status.h"
 
 int64_t rw_now_ns(void) {
@@ -26,6 +27,16 @@ void rw_board_bind(struct rw_board *board, void *memory, uint32_t slot_count, ui
     board->slot_count = slot_count;
     board->capacity = capacity;
     board->wake_fd = wake_fd;
+    board->cpus = 0;
+    board->patience = (struct rw_patience){0};
+}
+
+/* Whether a core is left for one who looks out, beside those of the parent and of the workers that
+ * are awake. The caller counts itself among them. */
+static bool has_a_core(const struct rw_board *board) {
+    uint32_t asleep = rw_load32_relaxed(&board->words->work.waiters);
+    uint32_t awake = asleep < board->slot_count ? board->slot_count - asleep : 0;
+    return board->cpus > 1 && awake < board->cpus;
 }
 
 /* --- parent ------------------------------------------------------------------------------ */
@@ -91,13 +102,30 @@ uint64_t rw_board_done(const struct rw_board *board) {
     return sum;
 }
 
+static bool is_over(uint32_t mode, uint64_t target, uint64_t done) {
+    return mode == RW_PARENT_TARGET ? done >= target : done != target;
+}
+
+bool rw_board_look_out(struct rw_board *board, uint32_t mode, uint64_t target) {
+    if (!has_a_core(board) || !rw_patience_allows(&board->patience))
+        return false;
+    int64_t until = rw_now_ns() + RW_LOOK_OUT_NS;
+    bool over;
+    do {
+        rw_relax();
+        over = is_over(mode, target, rw_board_done(board));
+    } while (!over && has_a_core(board) && rw_now_ns() < until);
+    rw_patience_learn(&board->patience, over);
+    return over;
+}
+
 bool rw_board_sleep(struct rw_board *board, uint32_t mode, uint64_t target) {
     rw_store_relaxed(&board->words->target, target);
     /* sync: pairs with the add to done in commit. Either the worker sees the mode, or the sum
      * below sees its task. */
     rw_store32_seq_cst(&board->words->mode, mode);
     uint64_t done = rw_board_done(board);
-    if (mode == RW_PARENT_TARGET ? done < target : done == target)
+    if (!is_over(mode, target, done))
         return true;
     rw_board_awake(board);
     return false;
@@ -114,6 +142,12 @@ void rw_board_close(struct rw_board *board) {
 
 void rw_board_reopen(struct rw_board *board) {
     rw_store32_seq_cst(&board->words->closing, 0);
+}
+
+void rw_board_bury(struct rw_board *board, uint32_t worker) {
+    struct rw_eventcount *work = &board->words->work;
+    if (rw_eventcount_unwatch(work, worker))
+        rw_eventcount_notify(work, 1);
 }
 
 void rw_board_announce_one(struct rw_board *board, const struct rw_ring *ring) {
@@ -172,30 +206,32 @@ int rw_board_take(struct rw_board *board, struct rw_ring *ring, uint32_t worker,
     return status;
 }
 
-static void cpu_relax(void) {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#else
-    __asm__ volatile("yield");
-#endif
+/* Look out for a task for a moment, if that may pay and nobody else does. RW_EMPTY: none came. */
+static int watch(struct rw_board *board, struct rw_ring *ring, uint32_t worker, uint32_t *task) {
+    struct rw_eventcount *work = &board->words->work;
+    if (!has_a_core(board) || !rw_patience_allows(&board->patience) ||
+        !rw_eventcount_watch(work, worker))
+        return RW_EMPTY;
+    int64_t until = rw_now_ns() + RW_LOOK_OUT_NS;
+    int status;
+    do {
+        rw_relax();
+        status = rw_board_take(board, ring, worker, task);
+    } while (status == RW_EMPTY && !rw_load32_seq_cst(&board->words->closing) &&
+             rw_now_ns() < until);
+    rw_eventcount_unwatch(work, worker);
+    rw_patience_learn(&board->patience, status != RW_EMPTY);
+    return status;
 }
 
-int rw_board_wait(struct rw_board *board, struct rw_ring *ring, uint32_t worker, int64_t spin_ns,
-                  uint32_t *task) {
+int rw_board_wait(struct rw_board *board, struct rw_ring *ring, uint32_t worker, uint32_t *task) {
     int status = rw_board_take(board, ring, worker, task);
     if (status != RW_EMPTY)
         return status;
     wake_if_target(board);
-    if (spin_ns > 0) {
-        int64_t until = rw_now_ns() + spin_ns;
-        do {
-            for (int i = 0; i < 32; i++)
-                cpu_relax();
-            status = rw_board_take(board, ring, worker, task);
-        } while (status == RW_EMPTY && rw_now_ns() < until);
-        if (status != RW_EMPTY)
-            return status;
-    }
+    status = watch(board, ring, worker, task);
+    if (status != RW_EMPTY)
+        return status;
     struct rw_eventcount *work = &board->words->work;
     for (;;) {
         uint32_t key = rw_eventcount_prepare(work);

@@ -19,6 +19,7 @@
 #define RW_BOARD_H
 
 #include "layout.h"
+#include "patience.h"
 #include "ring.h"
 
 struct rw_board { /* this process's handle */
@@ -27,7 +28,9 @@ struct rw_board { /* this process's handle */
     struct rw_task *tasks;
     uint32_t slot_count;
     uint32_t capacity;
-    int wake_fd; /* eventfd on which the parent sleeps */
+    int wake_fd;   /* eventfd on which the parent sleeps */
+    uint32_t cpus; /* that parent and workers share; 0, as bind leaves it: never look out */
+    struct rw_patience patience;
 };
 
 uint64_t rw_board_bytes(uint32_t slot_count, uint32_t capacity);
@@ -57,6 +60,10 @@ int rw_board_give_up(struct rw_board *board, uint32_t task);
 /* Tasks finished since the pool began, over all slots; a hint. */
 uint64_t rw_board_done(const struct rw_board *board);
 
+/* Look out, for a moment, for what rw_board_sleep would sleep until; true: it has happened. False
+ * at once where there is no core for it or it has not paid lately. */
+bool rw_board_look_out(struct rw_board *board, uint32_t mode, uint64_t target);
+
 /* Announce a sleep until done >= target (TARGET) or until anything finishes after the count was
  * target (ANY). False: it is already so, do not sleep. End with rw_board_awake. */
 bool rw_board_sleep(struct rw_board *board, uint32_t mode, uint64_t target);
@@ -65,6 +72,9 @@ void rw_board_awake(struct rw_board *board);
 /* Ask idle workers to leave; take it back. pre for reopen: none is left. */
 void rw_board_close(struct rw_board *board);
 void rw_board_reopen(struct rw_board *board);
+
+/* Take note that a worker is dead, before another takes its slot: it looks out no longer. */
+void rw_board_bury(struct rw_board *board, uint32_t worker);
 
 /* Wake a worker for a single hint that was just pushed, unless one is on its way: while a hint
  * waits in the ring somebody was woken for it, and passes on what it does not take itself. */
@@ -75,10 +85,9 @@ void rw_board_announce_one(struct rw_board *board, const struct rw_ring *ring);
 /* Claim the next task that the ring offers. RW_OK, RW_EMPTY, RW_CORRUPT. */
 int rw_board_take(struct rw_board *board, struct rw_ring *ring, uint32_t worker, uint32_t *task);
 
-/* The same, but sleep when there is none, spinning for spin_ns first. RW_EMPTY means that the
- * pool is closing; RW_INTERRUPTED that a signal arrived. */
-int rw_board_wait(struct rw_board *board, struct rw_ring *ring, uint32_t worker, int64_t spin_ns,
-                  uint32_t *task);
+/* The same, but sleep when there is none, looking out for a moment first. RW_EMPTY means that the
+ * pool is closing; RW_INTERRUPTED that a signal arrived. After a claim call rw_board_pass_on. */
+int rw_board_wait(struct rw_board *board, struct rw_ring *ring, uint32_t worker, uint32_t *task);
 
 /* After a claim: wake one more worker if there are hints left and somebody sleeps. */
 void rw_board_pass_on(struct rw_board *board, const struct rw_ring *ring);

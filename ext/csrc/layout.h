@@ -16,7 +16,9 @@ struct rw_eventcount {
     rw_a32 seq;     /* bumped by every notify; the futex word */
     rw_a32 waiters; /* processes in or about to enter the futex. A killed sleeper stays counted:
                        the count may only err upwards, which costs a needless system call */
-    uint8_t pad[RW_LINE - 8];
+    rw_a32 watcher; /* 1 + the process that looks out for work instead of sleeping; 0: none does.
+                       Its own, but for the parent once it is dead or may be stopped */
+    uint8_t pad[RW_LINE - 12];
 };
 
 /* --- ring -------------------------------------------------------------------------------- */

@@ -97,7 +97,8 @@ SLOTS, CAPACITY, EPOCH = 2, 64, 7
 class Pool:
     """A parent's handles and, on demand, those of a worker."""
 
-    def __init__(self) -> None:
+    def __init__(self, cpus: int = 0) -> None:
+        self.cpus = cpus
         self.arena = Arena.create(2 * PAGESIZE)
         assert board_bytes(SLOTS, CAPACITY) <= PAGESIZE + PAGESIZE // 2
         self.ring = Ring(self.arena, 5632, 256)
@@ -107,7 +108,7 @@ class Pool:
         self.results: list[Any] = [None] * CAPACITY
 
     def worker(self, number: int = 0) -> Board:
-        return Board(self.arena, 0, self.ring, SLOTS, CAPACITY, self.wake_fd, number)
+        return Board(self.arena, 0, self.ring, SLOTS, CAPACITY, self.wake_fd, number, self.cpus)
 
     def start(self, count: int, epoch: int = EPOCH) -> None:
         self.board.arm_range(0, count, epoch)
@@ -124,11 +125,11 @@ class Pool:
 
 
 @pytest.fixture
-def make_pool() -> Iterator[Callable[[], Pool]]:
+def make_pool() -> Iterator[Callable[..., Pool]]:
     fds: list[int] = []
 
-    def make() -> Pool:
-        pool = Pool()
+    def make(cpus: int = 0) -> Pool:
+        pool = Pool(cpus)
         fds.append(pool.wake_fd)
         return pool
 

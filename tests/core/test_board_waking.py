@@ -16,7 +16,8 @@ from ringwalk._core import board as states
 from ringwalk._core.board import Board
 
 SLOTS, CAPACITY, EPOCH = 2, 64, 7  # of the pools that make_pool makes
-MakePool = Callable[[], Any]
+MakePool = Callable[..., Any]
+WATCHER = 8  # offset of the board's word that says who looks out
 
 
 def test_a_sleep_is_refused_when_it_is_over_already(make_pool: MakePool) -> None:
@@ -93,16 +94,13 @@ def _no_task(worker: Board) -> None:
     assert worker.take() == -1
 
 
-def test_spinning_comes_before_sleeping(make_pool: MakePool, fork: Any) -> None:
-    pool = make_pool()
-    child = fork(lambda: _no_task_after(pool.worker(), 1_000_000))
-    child.await_sleep()
+def test_who_looks_out_sleeps_soon(make_pool: MakePool, fork: Any) -> None:
+    pool = make_pool(cpus=4)
+    children = [fork(lambda slot=slot: _no_task(pool.worker(slot))) for slot in range(SLOTS)]
+    for child in children:
+        child.await_sleep()
     pool.board.close()
-    assert child.join() == 0
-
-
-def _no_task_after(worker: Board, spin_ns: int) -> None:
-    assert worker.take(spin_ns) == -1
+    assert [child.join() for child in children] == [0, 0]
 
 
 def test_a_signal_handler_that_raises_ends_the_wait_for_a_task(
@@ -186,6 +184,41 @@ def test_a_sleeper_that_is_killed_takes_no_wake_up_along(make_pool: MakePool, fo
     pool.board.close()
     assert survivor.join() == 0
     assert [pool.board.state(task)[2] for task in range(3)] == [1, 1, 1]
+
+
+def _have_looking_out(pool: Any, worker: int) -> None:
+    os.pwrite(pool.arena.fileno(), struct.pack("<I", worker + 1), WATCHER)
+
+
+def test_a_worker_that_died_looking_out_is_counted_on_no_more(
+    make_pool: MakePool, fork: Any
+) -> None:
+    pool = make_pool()
+    survivor = fork(lambda: _work(pool.worker(1)))
+    survivor.await_sleep()
+    _have_looking_out(pool, 0)
+    pool.start(1)
+    survivor.await_sleep()  # for who looks out is to see the hint
+    assert pool.harvest(1)[0] == 1
+    pool.board.bury(0)
+    _finish(pool, 1)
+    pool.board.close()
+    assert survivor.join() == 0
+    assert pool.board.state(0)[2] == 1
+
+
+def test_a_worker_that_was_stopped_looking_out_is_counted_on_no_more(
+    make_pool: MakePool, fork: Any
+) -> None:
+    pool = make_pool()
+    other = fork(lambda: _work(pool.worker(1)))
+    other.await_sleep()
+    _have_looking_out(pool, 0)
+    pool.start(1)
+    pool.board.wake_workers()  # as the parent does after a second without news
+    _finish(pool, 1)
+    pool.board.close()
+    assert other.join() == 0
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@
 #include "status.h"
 #include "validate.h"
 
-enum { MAPS = 2000, TASKS = 48, WORKERS = 3, RING = 256 };
+enum { MAPS = 2000, TASKS = 48, WORKERS = 3, RING = 256, CPUS = 4 };
 
 static _Alignas(
     2 * RW_LINE) uint8_t memory[sizeof(struct rw_board_words) + WORKERS * sizeof(struct rw_slot) +
@@ -33,8 +33,10 @@ static void *work(void *argument) {
     struct rw_ring ring;
     int status;
     bind(&board, &ring);
-    /* Worker 0 spins before it sleeps, the others sleep at once. */
-    while ((status = rw_board_wait(&board, &ring, me, me == 0 ? 2000 : 0, &task)) == RW_OK) {
+    /* One at a time looks out before it sleeps; worker 0 never does. */
+    board.cpus = me == 0 ? 0 : CPUS;
+    while ((status = rw_board_wait(&board, &ring, me, &task)) == RW_OK) {
+        rw_board_pass_on(&board, &ring);
         uint64_t epoch = RW_WORD_EPOCH(rw_load_relaxed(&board.tasks[task].state));
         validate_need(claims[task]++ == 0, "nobody else runs the task");
         validate_need(header == epoch, "the map's header is the task's");
@@ -75,8 +77,8 @@ static unsigned harvest(const struct rw_board *board, uint32_t epoch, bool *seen
     return open;
 }
 
-/* Wait as the mapper does: look, announce the sleep, sleep on the eventfd. A third of the maps
- * never sleep: there only the state words order the results. */
+/* Wait as the mapper does: look, look out, announce the sleep, sleep on the eventfd. A third of the
+ * maps never sleep: there only the state words order the results. */
 static void finish(struct rw_board *board, uint32_t epoch, uint64_t target) {
     bool seen[TASKS] = {false};
     uint64_t done = rw_board_done(board), count;
@@ -87,7 +89,9 @@ static void finish(struct rw_board *board, uint32_t epoch, uint64_t target) {
             sched_yield();
             continue;
         }
-        if (rw_board_sleep(board, any ? RW_PARENT_ANY : RW_PARENT_TARGET, any ? done : target)) {
+        uint32_t mode = any ? RW_PARENT_ANY : RW_PARENT_TARGET;
+        uint64_t until = any ? done : target;
+        if (!rw_board_look_out(board, mode, until) && rw_board_sleep(board, mode, until)) {
             validate_need(poll(&wake, 1, -1) == 1, "polled");
             validate_need(read(wake_fd, &count, sizeof count) == sizeof count, "woken");
             rw_board_awake(board);
@@ -111,6 +115,7 @@ int main(void) {
     validate_need(wake_fd >= 0, "eventfd");
     validate_watchdog();
     bind(&board, &ring);
+    board.cpus = CPUS;
     for (uintptr_t i = 0; i < WORKERS; i++)
         threads[i] = validate_start(work, (void *)i);
     for (uint32_t epoch = 1; epoch <= MAPS; epoch++) {

@@ -208,14 +208,15 @@ static enum verdict check_commit_wakes(bool finished) {
 
 static void closing(void) {
     two_ready();
+    world.board.cpus = WORLD_SLOTS + 1;
     rw_board_sleep(&world.board, RW_PARENT_TARGET, TASKS);
     rw_board_close(&world.board);
 }
 
-/* Take, commit, take, commit, wake the parent, leave. */
+/* Take, commit, take, commit, wake the parent, look out, leave. */
 static void cycle(void) {
     uint32_t task;
-    while (rw_board_wait(&world.board, &world.ring, VICTIM, 1, &task) == RW_OK)
+    while (rw_board_wait(&world.board, &world.ring, VICTIM, &task) == RW_OK)
         commit(&world.board, task, VICTIM, RW_TASK_DONE);
 }
 
@@ -227,7 +228,11 @@ static enum verdict check_cycle(bool finished) {
         REQUIRE(RW_WORD_STATE(word) != RW_TASK_DONE || is_result(&w.board.tasks[task], 1000 + task),
                 TORN);
     }
-    REQUIRE(rw_load32_relaxed(&w.board.words->work.waiters) <= 1, TORN);
+    const struct rw_eventcount *work = &w.board.words->work;
+    REQUIRE(rw_load32_relaxed(&work->waiters) <= 1, TORN);
+    REQUIRE(!finished || rw_load32_relaxed(&work->watcher) == 0, TORN);
+    rw_board_bury(&w.board, VICTIM);
+    REQUIRE(rw_load32_relaxed(&work->watcher) == 0, WEDGED);
     REQUIRE(!finished || (rw_board_done(&w.board) == TASKS && world_was_woken()), LOST);
     enum verdict verdict = recover_and_finish(&w);
     return verdict == FINE ? parent_still_wakes(&w) : verdict;
@@ -242,7 +247,7 @@ static int work(void) {
     struct world w = world_visit();
     uint32_t task;
     int status;
-    while ((status = rw_board_wait(&w.board, &w.ring, SURVIVOR, 0, &task)) == RW_OK) {
+    while ((status = rw_board_wait(&w.board, &w.ring, SURVIVOR, &task)) == RW_OK) {
         const struct rw_task *t = &w.board.tasks[task];
         if (t->input_offset != 100 + task || t->input_length != 10 + task ||
             w.board.words->job_offset != HEADER_AT || w.board.words->job_length != HEADER_LENGTH)

@@ -27,6 +27,7 @@ CASES = {
     *("ring.push_pop_pop", "ring.push_pop_pop_buffered"),
     *("sleep.all", "sleep.any", "sleep.all_death", "sleep.any_death"),
     *("sleep.all_buffered", "sleep.any_buffered"),
+    *("watch.one", "watch.two_maps", "watch.one_by_one", "watch.death", "watch.buffered"),
     *("board.three_tasks", "board.hinted_twice", "board.first_fails", "board.no_retry"),
     *("board.two_maps", "board.hinted_early", "board.hinted_early_buffered"),
     *("heap.hand_over", "heap.hand_over_buffered", "heap.successor"),
@@ -62,6 +63,11 @@ PREPARE = "        uint32_t key = rw_eventcount_prepare(work);\n"
 LOOK = "        status = rw_board_take(board, ring, worker, task);\n"
 MODE = "    rw_store32_seq_cst(&board->words->mode, mode);\n"
 DONE = "    uint64_t done = rw_board_done(board);\n"
+UNWATCH = "    rw_eventcount_unwatch(work, worker);\n"
+BUMP = "    rw_add32_seq_cst(&ec->seq, 1);\n"
+COUNT_ON = """    if (count > 0 && rw_load32_seq_cst(&ec->watcher) != 0)
+        count--;
+"""
 CLOSING = "rw_load32_seq_cst(&board->words->closing)"
 HOLD_BIT = """    rw_or_release(&heap->blocks[block].holders[holder / 64], 1ULL << (holder % 64));
     /* sync: pairs with is_free's loads; after the bit, so that a count that was seen means a bit
@@ -185,9 +191,30 @@ MISTAKES = {
     ),
     "notify-says-nothing": Mistake(
         "eventcount.c",
-        "    rw_add32_seq_cst(&ec->seq, 1);\n    if",
-        "    if",
+        BUMP + COUNT_ON,
+        COUNT_ON,
         "sleep.all",
+        "somebody waits for ever",
+    ),
+    "a-watcher-leaves-without-a-word": Mistake(
+        "board.c",
+        UNWATCH,
+        "",
+        "watch.two_maps",
+        "somebody waits for ever",
+    ),
+    "notify-asks-for-a-watcher-too-early": Mistake(
+        "eventcount.c",
+        BUMP + COUNT_ON,
+        COUNT_ON + BUMP,
+        "watch.buffered",
+        "somebody waits for ever",
+    ),
+    "a-dead-watcher-is-counted-on": Mistake(
+        "board.c",
+        "    if (rw_eventcount_unwatch(work, worker))\n        rw_eventcount_notify(work, 1);\n",
+        "    (void)work, (void)worker;\n",
+        "watch.death",
         "somebody waits for ever",
     ),
     "free-without-a-second-count": Mistake(
@@ -220,7 +247,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     into = tmp_path_factory.mktemp("explore")
     own = [EXPLORE / f"{name}.c" for name in OWN]
     cases = sorted(EXPLORE.glob("explore_*.c"))
-    core = [CORE / f"{name}.c" for name in ("ring", "board", "eventcount")]
+    core = [CORE / f"{name}.c" for name in ("ring", "board", "eventcount", "patience")]
     made = {source.stem: compile_c(source, into, [*FLAGS, "-O2"]) for source in own}
     return made | {source.stem: compile_c(source, into, WATCHED) for source in (*cases, *core)}
 

@@ -80,6 +80,7 @@ cdef extern from "board.h" nogil:
         rw_task *tasks
         uint32_t slot_count
         uint32_t capacity
+        uint32_t cpus
     uint64_t rw_board_bytes(uint32_t slot_count, uint32_t capacity)
     void rw_board_bind(rw_board *board, void *memory, uint32_t slot_count, uint32_t capacity,
                        int wake_fd)
@@ -91,15 +92,16 @@ cdef extern from "board.h" nogil:
     int rw_board_retry(rw_board *board, uint32_t task)
     int rw_board_give_up(rw_board *board, uint32_t task)
     uint64_t rw_board_done(const rw_board *board)
+    bint rw_board_look_out(rw_board *board, uint32_t mode, uint64_t target)
     bint rw_board_sleep(rw_board *board, uint32_t mode, uint64_t target)
     void rw_board_awake(rw_board *board)
     void rw_board_close(rw_board *board)
     void rw_board_reopen(rw_board *board)
+    void rw_board_bury(rw_board *board, uint32_t worker)
     int rw_board_take(rw_board *board, rw_ring *ring, uint32_t worker, uint32_t *task)
     void rw_board_announce_one(rw_board *board, const rw_ring *ring)
     void rw_board_pass_on(rw_board *board, const rw_ring *ring)
-    int rw_board_wait(rw_board *board, rw_ring *ring, uint32_t worker, int64_t spin_ns,
-                      uint32_t *task)
+    int rw_board_wait(rw_board *board, rw_ring *ring, uint32_t worker, uint32_t *task)
     void rw_board_commit(rw_board *board, uint32_t task, uint32_t worker, uint32_t state,
                          uint64_t kind, uint64_t value, uint64_t length)
     int64_t rw_now_ns()
@@ -129,6 +131,11 @@ cdef class Board:
 
     Which process may call what is csrc/board.h's business; this class only checks indices.
     Not for use by two threads at once.
+
+    Args:
+        worker: the slot of a worker's handle; -1 for the parent's.
+        cpus: how many the pool's processes may use. Where it leaves one, who waits looks out for
+            a moment before it sleeps; 0 has everybody sleep at once.
     """
 
     cdef Arena arena
@@ -138,7 +145,8 @@ cdef class Board:
     cdef readonly int64_t taken
 
     def __cinit__(self, Arena arena not None, uint64_t offset, Ring ring not None,
-                  uint32_t slots, uint32_t capacity, int wake_fd, int worker=-1):
+                  uint32_t slots, uint32_t capacity, int wake_fd, int worker=-1,
+                  uint32_t cpus=0):
         self.arena = arena
         self.ring = ring
         self.worker = worker
@@ -147,6 +155,7 @@ cdef class Board:
             raise ValueError(f"worker {worker} of a board with {slots} slots")
         rw_board_bind(&self.c, arena.at(offset, rw_board_bytes(slots, capacity)), slots,
                       capacity, wake_fd)
+        self.c.cpus = cpus
 
     cdef rw_task *task(self, uint32_t index) except NULL:
         if index >= self.c.capacity:
@@ -260,7 +269,16 @@ cdef class Board:
 
     def sleep(self, bint any_, uint64_t target):
         """Announce a sleep on the eventfd. False: what is waited for has happened already."""
-        return rw_board_sleep(&self.c, RW_PARENT_ANY if any_ else RW_PARENT_TARGET, target)
+        cdef uint32_t mode = RW_PARENT_ANY if any_ else RW_PARENT_TARGET
+        cdef bint over
+        with nogil:
+            over = rw_board_look_out(&self.c, mode, target)
+        return not over and rw_board_sleep(&self.c, mode, target)
+
+    def bury(self, uint32_t worker):
+        """Take note that a worker is dead, before another takes its slot."""
+        self.slot(worker)
+        rw_board_bury(&self.c, worker)
 
     def awake(self):
         rw_board_awake(&self.c)
@@ -430,7 +448,7 @@ cdef class Board:
 
     # --- worker ------------------------------------------------------------------------------
 
-    cpdef int64_t take(self, int64_t spin_ns=0) except? -1:
+    cpdef int64_t take(self) except? -1:
         """Claim the next task, sleeping while there is none; -1 when the pool closes.
 
         A signal handler that raises ends the sleep with its exception.
@@ -444,7 +462,7 @@ cdef class Board:
             status = rw_board_take(&self.c, &self.ring.c, self.worker, &task)
             if status == RW_EMPTY:
                 with nogil:
-                    status = rw_board_wait(&self.c, &self.ring.c, self.worker, spin_ns, &task)
+                    status = rw_board_wait(&self.c, &self.ring.c, self.worker, &task)
             if status == RW_OK:
                 self.taken = task
                 rw_board_pass_on(&self.c, &self.ring.c)
@@ -455,7 +473,7 @@ cdef class Board:
                 check(status)
             PyErr_CheckSignals()
 
-    def run(self, uint32_t epoch, call, int64_t spin_ns=0):
+    def run(self, uint32_t epoch, call):
         """Take tasks of one map, call with each, commit what a record has room for.
 
         Returns as soon as the caller has to do something about the task ``taken``: -1, the pool
@@ -465,7 +483,7 @@ cdef class Board:
         cdef Chain chain = call if type(call) is Chain else None
         cdef int64_t task
         while True:
-            task = self.take(spin_ns)
+            task = self.take()
             if task < 0 or self.epoch_of(task) != epoch:
                 return None
             result = call(task) if chain is None else chain.run(task)

@@ -236,6 +236,7 @@ class Stream:
                 self.mourn(Death(slot, None, signal.SIGKILL, was_ready=True))
                 self.crew.restart(slot)
         self.push_lost_hints()
+        self.board.wake_workers()  # the one that was to see a hint may be stopped
 
     def mourn(self, death: Death) -> None:
         """A worker is dead: hand out again what it ran, or give it up."""

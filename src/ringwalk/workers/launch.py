@@ -63,7 +63,6 @@ def fork_template(
     setup: Setup,
     space: Workspace,
     ends: Ends,
-    spin_ns: int,
     control: socket.socket,
     method: StartMethod,
 ) -> Template:
@@ -72,7 +71,7 @@ def fork_template(
         pid, slot = patiently(lambda: process.fork_template(*order))
         if pid == 0:
             control.close()
-            run_worker(setup, space.plan, space.arena, ends, slot, spin_ns)
+            run_worker(setup, space.plan, space.arena, ends, slot)
         return pid
 
     check_fork_safe()
@@ -85,13 +84,12 @@ def spawn_template(
     setup: Setup,
     space: Workspace,
     ends: Ends,
-    spin_ns: int,
     control: socket.socket,
     method: StartMethod,
 ) -> Template:
     context: Any = multiprocessing.get_context(method)  # typeshed knows no Process on the base
     process: BaseProcess = context.Process(
-        target=_SpawnedTemplate(setup, space.plan, ends, spin_ns), name="ringwalk-template"
+        target=_SpawnedTemplate(setup, space.plan, ends), name="ringwalk-template"
     )
     with main_hidden():
         process.start()
@@ -113,12 +111,11 @@ def _join(process: BaseProcess) -> None:
 class _SpawnedTemplate:
     """Carries the template's arguments to a fresh interpreter."""
 
-    def __init__(self, setup: Setup, plan: Plan, ends: Ends, spin_ns: int) -> None:
+    def __init__(self, setup: Setup, plan: Plan, ends: Ends) -> None:
         self._pickled_setup = cloudpickle.dumps(setup)
         self._main = describe_main()
         self._plan = plan
         self._ends = ends
-        self._spin_ns = spin_ns
 
     def __getstate__(self) -> dict[str, Any]:
         ends = self._ends
@@ -132,7 +129,6 @@ class _SpawnedTemplate:
             "leash": DupFd(ends.leash),
             "control": DupFd(ends.control.fileno()),
             "workers": [DupFd(end.fileno()) for end in ends.workers],
-            "spin_ns": self._spin_ns,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -145,7 +141,6 @@ class _SpawnedTemplate:
             tuple(socket.socket(fileno=_received(end)) for end in state["workers"]),
         )
         self._plan = state["plan"]
-        self._spin_ns = state["spin_ns"]
         self._pickled_setup = state["setup"]
         self._main = state["main"]
 
@@ -153,7 +148,7 @@ class _SpawnedTemplate:
         import_main_when_needed(self._main)
         setup: Setup = pickle.loads(self._pickled_setup)
         arena = Arena.attach(self._ends.arena)
-        become_template(setup, self._plan, arena, self._ends, self._spin_ns)
+        become_template(setup, self._plan, arena, self._ends)
 
 
 def _received(carrier: Any) -> int:

@@ -67,30 +67,28 @@ def run_task(publish: Publisher, task: int, call: Getter, mark: Marker) -> None:
         publish.result(task, box, mark)
 
 
-def serve(space: Workspace, load_job: Callable[[], tuple[Getter, Marker]], spin_ns: int) -> None:
+def serve(space: Workspace, load_job: Callable[[], tuple[Getter, Marker]]) -> None:
     """Run tasks until the pool closes."""
     board, publish = space.board, Publisher(space)
-    task = board.take(spin_ns)
+    task = board.take()
     while task >= 0:
         try:
             call, mark = load_job()
         except Exception as error:  # unpickling runs user code
             publish.failure(task, error, "argument")
-            task = board.take(spin_ns)
+            task = board.take()
         else:
-            task = _run_map(board, publish, task, call, mark, spin_ns)
+            task = _run_map(board, publish, task, call, mark)
 
 
-def _run_map(
-    board: Board, publish: Publisher, task: int, call: Getter, mark: Marker, spin_ns: int
-) -> int:
+def _run_map(board: Board, publish: Publisher, task: int, call: Getter, mark: Marker) -> int:
     """Run tasks of one map, of which the first is claimed; the first of the next, or -1."""
     epoch = board.epoch_of(task)
     run_task(publish, task, call, mark)
     while True:
         try:
             # run_task over and over, without coming back here for what the record has room for.
-            box = [board.run(epoch, call, spin_ns)]
+            box = [board.run(epoch, call)]
         except SystemExit:
             raise
         except BaseException as error:

@@ -46,13 +46,11 @@ class PersistentCrew:
         setup: Setup,
         space: Workspace,
         start_method: StartMethod,
-        spin_ns: int,
         find_block: Callable[[int], int | None],
     ) -> None:
         self._setup = setup
         self._space = space
         self._start_method = start_method
-        self._spin_ns = spin_ns
         self._find_block = find_block
         self._template: Template | None = None
         self._channels = pairs(setup.num_workers)
@@ -122,9 +120,7 @@ class PersistentCrew:
                 tuple(end for _, end in self._channels),
             )
             try:
-                template = start(
-                    self._setup, self._space, ends, self._spin_ns, ours, self._start_method
-                )
+                template = start(self._setup, self._space, ends, ours, self._start_method)
             except BaseException:
                 ours.close()
                 os.close(leash)

@@ -12,6 +12,7 @@ from ringwalk._core.arena import Arena
 from ringwalk._core.board import Board, board_bytes
 from ringwalk._core.heap import Heap, heap_bytes
 from ringwalk._core.ring import Ring, ring_bytes
+from ringwalk.config import usable_cpus
 from ringwalk.errors import ConfigError
 from ringwalk.memory.codec import Codec
 
@@ -35,10 +36,15 @@ def _limit(kind: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Offsets in the arena: ring, board, then one heap for the parent and one a worker."""
+    """Offsets in the arena: ring, board, then one heap for the parent and one a worker.
+
+    Attributes:
+        cpus: that the processes of the pool may use; who waits looks out on one that is idle.
+    """
 
     workers: int
     heap_data: int
+    cpus: int
 
     @classmethod
     def for_workers(cls, workers: int) -> Plan:
@@ -50,7 +56,7 @@ class Plan:
             "": _MOST_ADDRESS_SPACE,
         }
         least = min(most, key=most.__getitem__)
-        space = most[least] - cls(workers, 0).heap(0)
+        space = most[least] - cls(workers, 0, 0).heap(0)
         data = min(memory, space // (workers + 1) - heap_bytes(0)) // PAGESIZE * PAGESIZE
         if data < _LEAST_HEAP:
             raise ConfigError(
@@ -58,7 +64,7 @@ class Plan:
                 f"they share, and the limit ({least}) leaves {most[least] >> 20} MiB for all: "
                 "raise it or use fewer workers"
             )
-        return cls(workers, data)
+        return cls(workers, data, usable_cpus())
 
     @property
     def board(self) -> int:
@@ -91,7 +97,9 @@ class Workspace:
         self.arena = arena
         self.wake_fd = wake_fd
         self.ring = Ring(arena, 0, CAPACITY)
-        self.board = Board(arena, plan.board, self.ring, plan.workers, CAPACITY, wake_fd, slot)
+        self.board = Board(
+            arena, plan.board, self.ring, plan.workers, CAPACITY, wake_fd, slot, plan.cpus
+        )
         self.heaps = [
             Heap(arena, plan.heap(index), plan.heap_data, index, holder)
             for index in range(plan.workers + 1)
@@ -139,6 +147,7 @@ class Workspace:
 
     def forget(self, worker: int) -> None:
         """Free what a dead worker held. pre: its committed results were collected."""
+        self.board.bury(worker)
         for heap in self.heaps:
             heap.forget(worker + 1)
 

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Literal
 
 from ringwalk._core.process import Undisturbed
-from ringwalk.config import usable_cpus
 from ringwalk.memory import WalkerBlock
 from ringwalk.memory.codec import dumps_in_band
 from ringwalk.observe.memory import peak_of
@@ -20,10 +19,6 @@ from ringwalk.workers.main_module import check_not_importing_main
 from ringwalk.workers.persistent import PersistentCrew
 from ringwalk.workers.plan import Workspace
 from ringwalk.workers.setup import SegmentFunc, Setup
-
-# How long a worker looks for work before it sleeps. Waking a sleeper costs about 50 us on the
-# virtual machine where this was measured, so less than that is wasted if nothing comes.
-SPIN_NS = 20_000
 
 
 class Pool:
@@ -50,14 +45,10 @@ class Pool:
         self._renewed_block = -1
         self._renewed_bytes = b""
         self.space = Workspace.create(setup.num_workers)
-        # Spinning on a core that a segment could use helps nobody.
-        spin_ns = SPIN_NS if setup.num_workers < usable_cpus() else 0
         self.crew: Crew
         try:
             if kind == "persistent":
-                self.crew = PersistentCrew(
-                    setup, self.space, start_method, spin_ns, self._find_descriptor
-                )
+                self.crew = PersistentCrew(setup, self.space, start_method, self._find_descriptor)
             else:
                 self.crew = LaneCrew(setup, self.space)
         except BaseException:

@@ -57,7 +57,7 @@ class Ends:
     workers: tuple[socket.socket, ...]
 
 
-def become_template(setup: Setup, plan: Plan, arena: Arena, ends: Ends, spin_ns: int) -> NoReturn:
+def become_template(setup: Setup, plan: Plan, arena: Arena, ends: Ends) -> NoReturn:
     """The template's whole life in a fresh interpreter."""
     code = 1
     try:
@@ -72,16 +72,14 @@ def become_template(setup: Setup, plan: Plan, arena: Arena, ends: Ends, spin_ns:
             slot = process.become_template(
                 ends.control.fileno(), ends.parent_pid, setup.num_workers
             )
-            run_worker(setup, plan, arena, ends, slot, spin_ns)
+            run_worker(setup, plan, arena, ends, slot)
     except BaseException:  # nothing may return into multiprocessing's frames
         sys.excepthook(*sys.exc_info())
     finally:
         leave(code)
 
 
-def run_worker(
-    setup: Setup, plan: Plan, arena: Arena, ends: Ends, slot: int, spin_ns: int
-) -> NoReturn:
+def run_worker(setup: Setup, plan: Plan, arena: Arena, ends: Ends, slot: int) -> NoReturn:
     """A persistent worker's whole life."""
     code = 1
     try:
@@ -99,7 +97,7 @@ def run_worker(
             leave(code)
         serve_numpy(space.heaps, space.codec.own)
         send(channel, Message(Kind.READY))
-        serve(space, RemoteJobs(setup, space, worker, channel).load, spin_ns)
+        serve(space, RemoteJobs(setup, space, worker, channel).load)
         code = 0
     except SystemExit as stop:
         code = exit_code(stop.code)

@@ -29,7 +29,7 @@ static struct {
 
 static struct {
     uint32_t tasks, maps, mode;
-    bool hints_twice, hints_early, task_fails, retry, nobody_sleeps;
+    bool hints_twice, hints_early, one_by_one, task_fails, retry, nobody_sleeps, watch;
 } plan;
 
 static void complain(const char *what) {
@@ -42,11 +42,13 @@ static void prepare(void) {
     memset(&notes, 0, sizeof notes);
     memset(&plan, 0, sizeof plan);
     system_wakes = 0;
+    memset(system_clocks, 0, sizeof system_clocks);
     rw_board_bind(&board, memory.board, SLOTS, MOST_TASKS, -1);
     rw_ring_bind(&ring, memory.ring, RING);
     explore_share(&memory, sizeof memory);
     explore_keep(&notes, sizeof notes);
     explore_keep(&system_wakes, sizeof system_wakes);
+    explore_keep(system_clocks, sizeof system_clocks);
     plan.retry = true;
     plan.maps = 1;
 }
@@ -100,7 +102,12 @@ static void hand_out(uint32_t epoch) {
         for (unsigned times = 0; times < 1U + plan.hints_twice; times++)
             hints[count++] = (uint64_t)epoch << 32 | task;
     notes.begun = 1;
-    push(hints, count);
+    if (!plan.one_by_one)
+        push(hints, count);
+    for (uint64_t i = 0, pushed; plan.one_by_one && i < count; i++) {
+        rw_ring_push(&ring, &hints[i], 1, &pushed);
+        rw_board_announce_one(&board, &ring);
+    }
 }
 
 /* Take in what became final; returns how many are not. */
@@ -131,6 +138,7 @@ static uint32_t harvest(uint32_t epoch) {
 static void mourn(unsigned process, uint32_t epoch) {
     uint64_t hints[MOST_TASKS], count = 0;
     harvest(epoch);
+    rw_board_bury(&board, slot_of(process));
     for (uint32_t task = 0; task < plan.tasks; task++) {
         uint64_t word = rw_load_acquire(&board.tasks[task].state);
         if (RW_WORD_STATE(word) == RW_TASK_READY || RW_WORD_WORKER(word) != slot_of(process))
@@ -206,19 +214,26 @@ static bool has_hints_or_never_will(void) {
     return rw_ring_length(&ring) > 0 || explore_is_over(PARENT);
 }
 
-static int next_task(uint32_t slot, uint32_t *task) {
-    if (!plan.nobody_sleeps)
-        return rw_board_wait(&board, &ring, slot, 0, task);
+static int next_task(struct rw_board *own, uint32_t slot, uint32_t *task) {
+    if (!plan.nobody_sleeps) {
+        int status = rw_board_wait(own, &ring, slot, task);
+        if (status == RW_OK && plan.watch)
+            rw_board_pass_on(own, &ring);
+        return status;
+    }
     explore_await(has_hints_or_never_will);
-    return rw_board_take(&board, &ring, slot, task);
+    return rw_board_take(own, &ring, slot, task);
 }
 
 static void work(void) {
     explore_await(has_begun);
     unsigned me = explore_self();
     uint32_t task, slot = slot_of(me);
+    struct rw_board own; /* for its patience */
     int status;
-    while ((status = next_task(slot, &task)) == RW_OK ||
+    rw_board_bind(&own, memory.board, SLOTS, MOST_TASKS, -1);
+    own.cpus = plan.watch && me == 1 ? SLOTS + 1 : 0; /* the other one sleeps at once */
+    while ((status = next_task(&own, slot, &task)) == RW_OK ||
            (status == RW_EMPTY && !explore_is_over(PARENT) && plan.nobody_sleeps)) {
         if (status == RW_EMPTY)
             continue;
@@ -282,6 +297,25 @@ static void two_tasks_any(void) {
     map_of(2, RW_PARENT_ANY);
 }
 
+/* Who finds nothing looks out once more before it sleeps, and whoever hands out counts on it. */
+static void watch(void) {
+    map_of(1, RW_PARENT_ANY);
+    plan.watch = true;
+    for (unsigned process = 0; process < EXPLORE_PROCESSES; process++)
+        system_clocks[process] = 1;
+}
+
+static void watch_twice(void) {
+    watch();
+    plan.maps = 2;
+}
+
+static void watch_one_by_one(void) {
+    watch();
+    plan.tasks = 2;
+    plan.one_by_one = true;
+}
+
 /* What follows is of claims and commits: nobody sleeps, so that more can happen. */
 static void three_tasks(void) {
     map_of(3, RW_PARENT_AWAKE);
@@ -332,6 +366,11 @@ const struct explore_case board_cases[] = {
     {"sleep.any_death", two_tasks_any, {parent, work}, check_map, ONE, false},
     {"sleep.all_buffered", two_tasks, {parent, work}, check_map, NOBODY, true},
     {"sleep.any_buffered", two_tasks_any, {parent, work}, check_map, NOBODY, true},
+    {"watch.one", watch, {parent, work, work}, check_map, NOBODY, false},
+    {"watch.two_maps", watch_twice, {parent, work}, check_map, NOBODY, false},
+    {"watch.one_by_one", watch_one_by_one, {parent, work}, check_map, NOBODY, false},
+    {"watch.death", watch_twice, {parent, work}, check_map, ONE, false},
+    {"watch.buffered", watch_twice, {parent, work}, check_map, NOBODY, true},
     {"board.three_tasks", three_tasks, {parent, work, work}, check_map, ONE, false},
     {"board.hinted_twice", hinted_twice, {parent, work, work}, check_map, ONE, false},
     {"board.first_fails", first_fails, {parent, work, work}, check_map, ONE, false},
