@@ -185,15 +185,16 @@ class Transaction:
         done = self._board.done()
         self._collect()
         while self.open and not self._fresh:
+            deaths: Sequence[Death] | None = None
             if self._board.sleep(any_, done if any_ else done + self.open):
                 try:
                     deaths = self._pool.crew.wait(self._next_look())
                 finally:
                     self._board.awake()
-            else:
-                deaths = self._pool.crew.wait(0)
             done, finished = self._board.done(), self.finished
             self._collect()
+            if deaths is None:
+                deaths = self._pool.crew.wait(0) if self.open else ()
             for death in deaths:
                 self._mourn(death)
             self._look_after(len(deaths), idle=self.finished == finished)

@@ -73,7 +73,10 @@ class PersistentCrew:
 
         A worker that was forked and has nothing to prepare takes tasks as soon as it runs.
         """
-        self.wait(0)  # notices those that were killed while idle
+        events = self.poll(0)  # tells of those that were killed while idle
+        if len(self._ready) == self._setup.num_workers and not events:
+            return
+        self.handle(events)
         for slot in range(self._setup.num_workers):
             if slot not in self._pidfds and slot not in self._starting:
                 self._space.forget(slot)
