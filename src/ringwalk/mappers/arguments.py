@@ -6,7 +6,7 @@ import itertools
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from ringwalk.workers.job import Column, Constant, Indexed, Rows
 _ENDLESS = (itertools.count, itertools.cycle)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Arguments:
     """Columns of equal length.
 
@@ -34,32 +34,38 @@ class Arguments:
     @classmethod
     def of(cls, args: Sequence[Iterable[Any]], kwargs: Mapping[str, Iterable[Any]]) -> Arguments:
         """Look at what was passed. Refuses with ConfigError before anything starts."""
-        labels = [f"positional argument {k}" for k in range(len(args))]
-        labels += [f"argument {name!r}" for name in kwargs]
+        names = [*range(len(args)), *kwargs]
         given = [*args, *kwargs.values()]
         if not given:
             raise ConfigError("map needs at least one argument with one element a walker")
-        for label, argument in zip(labels, given, strict=True):
-            _check_iterable(label, argument)
-        count = _common_length(labels, given)
-        columns = [
-            _column(label, argument, count) for label, argument in zip(labels, given, strict=True)
-        ]
-        blocks = tuple(column.block for column in columns if isinstance(column, Rows))
-        if len({id(block) for block in blocks}) < len(blocks):
+        for k, argument in enumerate(given):
+            if isinstance(argument, (str, bytes)) or not isinstance(argument, Iterable):
+                _refuse(names[k], argument)
+        count = _common_length(names, given)
+        columns = [_column(names[k], argument, count) for k, argument in enumerate(given)]
+        blocks = tuple([column.block for column in columns if isinstance(column, Rows)])
+        if len(blocks) > 1 and len(set(map(id, blocks))) < len(blocks):
             raise ConfigError(
                 "the same WalkerBlock is given twice: both would be the same row; pass it once"
             )
+        if not kwargs:
+            return cls(count, tuple(columns), {}, blocks)
         named = dict(zip(kwargs, columns[len(args) :], strict=True))
         return cls(count, tuple(columns[: len(args)]), named, blocks)
 
 
-def _check_iterable(label: str, argument: Any) -> None:
-    if isinstance(argument, (str, bytes)) or not isinstance(argument, Iterable):
-        raise ConfigError(
-            f"{label} is {_shown(argument)}: map takes one element a walker from each argument; "
-            "use itertools.repeat(value) for the same value for all"
-        )
+Name = int | str  # of an argument: its position or its keyword
+
+
+def _label(name: Name) -> str:
+    return f"positional argument {name}" if isinstance(name, int) else f"argument {name!r}"
+
+
+def _refuse(name: Name, argument: Any) -> NoReturn:
+    raise ConfigError(
+        f"{_label(name)} is {_shown(argument)}: map takes one element a walker from each "
+        "argument; use itertools.repeat(value) for the same value for all"
+    )
 
 
 def _shown(value: Any) -> str:
@@ -78,17 +84,19 @@ def _length(argument: Any) -> int | None:
         return None
 
 
-def _common_length(labels: Sequence[str], given: list[Any]) -> int:
+def _common_length(names: Sequence[Name], given: list[Any]) -> int:
     """The number of walkers; iterators of unknown length are replaced by lists on the way."""
-    lengths = {label: _length(argument) for label, argument in zip(labels, given, strict=True)}
-    known = [length for length in lengths.values() if length is not None]
-    for k, (label, argument) in enumerate(zip(labels, given, strict=True)):
-        if lengths[label] is not None or isinstance(argument, (itertools.repeat, *_ENDLESS)):
+    lengths = [_length(argument) for argument in given]
+    if (first := lengths[0]) is not None and lengths.count(first) == len(given):
+        return first
+    known = [length for length in lengths if length is not None]
+    for k, argument in enumerate(given):
+        if lengths[k] is not None or isinstance(argument, (itertools.repeat, *_ENDLESS)):
             continue
         # One element too many tells an unequal length without draining an endless generator.
         stop = max(known) + 1 if known else None
         given[k] = list(itertools.islice(argument, stop))
-        lengths[label] = len(given[k])
+        lengths[k] = len(given[k])
         known.append(len(given[k]))
     if not known:
         raise ConfigError(
@@ -96,12 +104,16 @@ def _common_length(labels: Sequence[str], given: list[Any]) -> int:
             "a length"
         )
     if len(set(known)) > 1:
-        listed = ", ".join(f"{k} has {v}" for k, v in lengths.items() if v is not None)
+        listed = ", ".join(
+            f"{_label(name)} has {length}"
+            for name, length in zip(names, lengths, strict=True)
+            if length is not None
+        )
         raise ConfigError(f"arguments have unequal lengths: {listed}; give one element a walker")
     return known[0]
 
 
-def _column(label: str, argument: Any, count: int) -> Column:
+def _column(name: Name, argument: Any, count: int) -> Column:
     if isinstance(argument, WalkerBlock):
         argument.fileno()  # refuses a closed block
         return Rows(argument)
@@ -113,11 +125,12 @@ def _column(label: str, argument: Any, count: int) -> Column:
         return Indexed(argument)
     if isinstance(argument, np.ndarray) and argument.ndim:
         return Indexed(argument)
-    return Indexed(list(itertools.islice(_iterated(label, argument), count)))
+    return Indexed(list(itertools.islice(_iterated(name, argument), count)))
 
 
-def _iterated(label: str, argument: Iterable[Any]) -> Iterator[Any]:
+def _iterated(name: Name, argument: Iterable[Any]) -> Iterator[Any]:
     try:
         return iter(argument)
     except TypeError as error:
-        raise ConfigError(f"{label}, {_shown(argument)}, cannot be iterated: {error}") from error
+        label, shown = _label(name), _shown(argument)
+        raise ConfigError(f"{label}, {shown}, cannot be iterated: {error}") from error
