@@ -72,9 +72,10 @@ class Wire:
         self.carried = carried
         position = itertools.count()
         sent = [self._sent(column, position, len(carried)) for column in self._columns]
-        self._positional = tuple(sent[: len(arguments.positional)])
-        self._named: Mapping[str, Column] = dict(
-            zip(arguments.named, sent[len(arguments.positional) :], strict=True)
+        count = len(arguments.positional)
+        self._positional = tuple(sent[:count])
+        self._named: Mapping[str, Column] = (
+            dict(zip(arguments.named, sent[count:], strict=True)) if arguments.named else {}
         )
 
     def _sent(self, column: Column, position: Iterator[int], count: int) -> Column:
