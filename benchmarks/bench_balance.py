@@ -23,6 +23,7 @@ import pytest
 
 from benchmarks.contest import WORKERS, Contestant, Scenario, Times, mapping, named
 from benchmarks.interleave import Timing, interleave
+from benchmarks.limits.shared_out import shared_out
 from benchmarks.rivals.multiprocessing_pool import MultiprocessingPool
 from benchmarks.rivals.process_pool_executor import ProcessPoolExecutor
 from benchmarks.scoreboard import Scoreboard
@@ -57,12 +58,19 @@ def check_echo(durations: Sequence[float], results: list[float]) -> None:
     assert results == list(durations)
 
 
-def longest_first(durations: Sequence[float]) -> float:
-    """Makespan if each worker takes the longest segment that is left, at no cost."""
-    busy = [0.0] * WORKERS
+def longest_first(durations: Sequence[float]) -> list[list[float]]:
+    """Each worker's segments if it takes the longest that is left, at no cost."""
+    shares: list[list[float]] = [[] for _ in range(WORKERS)]
+    busy = [(0.0, k) for k in range(WORKERS)]
     for seconds in sorted(durations, reverse=True):
-        heapq.heapreplace(busy, busy[0] + seconds)
-    return max(busy)
+        until, k = busy[0]
+        shares[k].append(seconds)
+        heapq.heapreplace(busy, (until + seconds, k))
+    return shares
+
+
+def ideal_makespan(durations: Sequence[float]) -> float:
+    return max(map(sum, longest_first(durations)))
 
 
 def durations(length: str, spread: str) -> list[float]:
@@ -92,7 +100,7 @@ def scenario(length: str, spread: str) -> Scenario:
             mapped("multiprocessing.Pool, a share each", MultiprocessingPool, chunksize=even),
         ),
         targets=(Times(IDEAL, 1 / 1.03, of=LONGEST),),
-        limits=(named(IDEAL),),
+        limits=(named(IDEAL), shared_out(segment, longest_first(walkers))),
         rounds=3,
     )
 
@@ -109,6 +117,7 @@ def scenario(length: str, spread: str) -> Scenario:
 )
 def bench_side_by_side(scoreboard: Scoreboard, length: str, spread: str) -> None:
     raced = scenario(length, spread)
-    timings = interleave((*raced.ours, *raced.rivals), raced.rounds)
-    ideal = np.full(raced.rounds, longest_first(durations(length, spread)))
+    run = [contestant for contestant in raced.contestants if contestant.name != IDEAL]
+    timings = interleave(run, raced.rounds)
+    ideal = np.full(raced.rounds, ideal_makespan(durations(length, spread)))
     scoreboard.judge(raced, {**timings, IDEAL: Timing(ideal, ideal)})

@@ -1,7 +1,8 @@
 """What does a submitted task cost? No-ops with 1,000 in flight, one at a time, and 10 MB arrays.
 
 * 1,000 in flight: each is one ``submit``, nothing is batched; then each ``result``.
-* one at a time: ``submit(...).result()``, against a byte through pipes between two processes.
+* one at a time: ``submit(...).result()``, against a byte through pipes between two processes, and
+  beside what a future takes by itself and pipes between processes that run side by side.
 * 10 MB there and back, against re-used SharedMemory slots written by hand.
 """
 
@@ -17,6 +18,7 @@ import numpy.typing as npt
 import pytest
 
 from benchmarks.contest import WORKERS, AtMost, Contestant, Pool, Scenario, Times, mapping
+from benchmarks.limits.in_process import FutureAlone
 from benchmarks.rivals.pipe_ping_pong import ping_pong
 from benchmarks.rivals.shared_memory_slots import SharedMemorySlots
 from benchmarks.rivals.submitting import apply_async, executor, process_pool
@@ -119,6 +121,10 @@ ONE = Scenario(
         no_ops("ProcessPoolExecutor", partial(one_by_one, process_pool, WORKERS), 200),
     ),
     targets=(Times("pipes", 1 / 1.2),),
+    limits=(
+        no_ops("Future alone", partial(FutureAlone, no_op), 200),
+        no_ops("pipes, two cores", partial(ping_pong, two_cores=True), 200),
+    ),
 )
 
 

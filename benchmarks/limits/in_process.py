@@ -1,8 +1,9 @@
-"""Limits within one process: an empty Python call a walker, a copy of a state, no pool at all."""
+"""Limits within one process: an empty call, a copy of a state, a future, no pool at all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -28,6 +29,18 @@ class SameProcess:
 
     def __exit__(self, *_: object) -> None:
         """Nothing lives between maps."""
+
+
+class FutureAlone(SameProcess):
+    """The standard library's future: made, given its result, asked for it. Nothing is sent."""
+
+    def map(self, items: Sequence[Any]) -> list[Any]:
+        results = []
+        for item in items:
+            future: Future[Any] = Future()
+            future.set_result(self._func(item))
+            results.append(future.result())
+        return results
 
 
 def empty_calls(count: int) -> Contestant:

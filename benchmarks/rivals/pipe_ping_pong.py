@@ -1,6 +1,8 @@
 """The least that a task in another Python process can take: a byte there and a byte back.
 
-Two pipes and ``os.read``/``os.write``; nothing is pickled, no function is called.
+Two pipes and ``os.read``/``os.write``; nothing is pickled, no function is called. The kernel puts
+both processes on one core, where they take turns and nothing runs side by side, or they are held
+on two.
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ class PingPong:
 
 
 @contextmanager
-def ping_pong() -> Iterator[PingPong]:
+def ping_pong(*, two_cores: bool = False) -> Iterator[PingPong]:
+    own = os.sched_getaffinity(0)
     ours, there = os.pipe()
     back, theirs = os.pipe()
     pid = os.fork()
@@ -35,8 +38,13 @@ def ping_pong() -> Iterator[PingPong]:
         while True:
             os.write(theirs, os.read(ours, 1))
     try:
+        if two_cores:
+            first, second = sorted(own)[:2]
+            os.sched_setaffinity(0, {first})
+            os.sched_setaffinity(pid, {second})
         yield PingPong(there, back)
     finally:
+        os.sched_setaffinity(0, own)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         for fd in (ours, there, back, theirs):
