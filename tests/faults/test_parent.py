@@ -54,7 +54,7 @@ class Nursery:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{thread}\n")
         self._process.stdin.flush()
-        pid = self.number()  # behind forks that the last program's template came to, without it
+        pid = self.number()  # behind forks that the last program's lanes came to, without it
         assert self.readline() == "running"
         return pid
 
