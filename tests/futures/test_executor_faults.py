@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from faulty_tasks import Unloadable, Unpicklable
 
 from ringwalk import BrokenExecutorError, Executor, TaskDied
 
@@ -145,20 +146,6 @@ def test_base_exceptions_are_the_task_s(kind: type[BaseException]) -> None:
             assert type(error) is kind
             assert error.args == (3,)
         assert executor.submit(os.getpid).result() == pid
-
-
-class Unpicklable:
-    def __reduce__(self) -> Any:
-        raise pickle.PicklingError("not me")
-
-
-class Unloadable:
-    def __reduce__(self) -> Any:
-        return _refuse, ()
-
-
-def _refuse() -> None:
-    raise ValueError("refused to load")
 
 
 class TwoArguments(Exception):

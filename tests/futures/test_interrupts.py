@@ -14,10 +14,10 @@ from types import NoneType
 from typing import Any
 
 import pytest
+from faulty_tasks import WAITS
 
 from ringwalk import BrokenExecutorError, ClosedError, Executor
 from ringwalk.futures.work_manager import (
-    FutureWatcher,
     ProcessWorkManager,
     ThreadsWorkManager,
     WorkManager,
@@ -66,19 +66,6 @@ class Gates:
 @pytest.fixture
 def gates(tmp_path: Path) -> Gates:
     return Gates(tmp_path)
-
-
-WAITS: dict[str, Callable[[WorkManager, Any], object]] = {
-    "get_result": lambda manager, future: future.get_result(),
-    "result": lambda manager, future: future.result,
-    "wait": lambda manager, future: future.wait(),
-    "get_exception": lambda manager, future: future.get_exception(),
-    "get_traceback": lambda manager, future: future.get_traceback(),
-    "as_completed": lambda manager, future: list(manager.as_completed([future])),
-    "wait_any": lambda manager, future: manager.wait_any([future]),
-    "wait_all": lambda manager, future: manager.wait_all([future]),
-    "watcher": lambda manager, future: FutureWatcher([future]).wait(),
-}
 
 
 @pytest.mark.parametrize("wait", WAITS)

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from faulty_tasks import Unpicklable
 
 from ringwalk import BrokenExecutorError, ClosedError, ConfigError, TaskDied
 from ringwalk.futures.work_manager import (
@@ -271,11 +272,6 @@ def test_a_death_fails_its_task_alone(
     futures = [processes.submit(identity, (k,)) for k in range(50)]
     assert isinstance(processes.submit(die).get_exception(), TaskDied)
     assert [future.get_result() for future in futures] == list(range(50))
-
-
-class Unpicklable:
-    def __reduce__(self) -> Any:
-        raise pickle.PicklingError("not me")
 
 
 def test_what_cannot_be_pickled_is_refused_at_once(processes: ProcessWorkManager) -> None:

@@ -8,47 +8,23 @@ import pickle
 import signal
 import sys
 import threading
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from faulty_tasks import WAITS, Unloadable, Unpicklable, die, interrupt
+
 from ringwalk.errors import ClosedError
-from ringwalk.futures.work_manager import FutureWatcher, MPIWorkManager
-
-
-class Unpicklable:
-    def __reduce__(self) -> Any:
-        raise pickle.PicklingError("not me")
-
-
-class Unloadable:
-    def __reduce__(self) -> Any:
-        return _refuse, ()
-
-
-def _refuse() -> None:
-    raise ValueError("refused to load")
+from ringwalk.futures.work_manager import MPIWorkManager
 
 
 def identity(value: Any) -> Any:
     return value
 
 
-def interrupt(master: int, gate: str) -> str:
-    """Presses Ctrl-C in the master, and goes on when it is told to."""
-    os.kill(master, signal.SIGINT)
-    Path(gate).read_bytes()
-    return "ended"
-
-
 def hold(begun: str, gate: str) -> str:
     Path(begun).read_bytes()
     Path(gate).read_bytes()
     return "held"
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def raises(manager: MPIWorkManager, folder: Path) -> None:
@@ -67,16 +43,6 @@ def raises(manager: MPIWorkManager, folder: Path) -> None:
             f.get_result() for f in manager.submit_many([(identity, (k,), {}) for k in range(9)])
         ]
         assert results == list(range(9))
-
-
-WAITS: dict[str, Callable[[MPIWorkManager, Any], object]] = {
-    "get_result": lambda manager, future: future.get_result(),
-    "wait": lambda manager, future: future.wait(),
-    "as_completed": lambda manager, future: list(manager.as_completed([future])),
-    "wait_any": lambda manager, future: manager.wait_any([future]),
-    "wait_all": lambda manager, future: manager.wait_all([future]),
-    "watcher": lambda manager, future: FutureWatcher([future]).wait(),
-}
 
 
 def ctrl_c(manager: MPIWorkManager, folder: Path) -> None:

@@ -8,16 +8,16 @@ import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dask
 import pytest
 from distributed import KilledWorker
+from faulty_tasks import WAITS, Unloadable, Unpicklable, die, interrupt
 
 from ringwalk import ClosedError
-from ringwalk.futures.work_manager import DaskWorkManager, FutureWatcher
+from ringwalk.futures.work_manager import DaskWorkManager
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -30,30 +30,6 @@ def manager() -> Iterator[DaskWorkManager]:
         DaskWorkManager(2) as manager,
     ):
         yield manager
-
-
-class Unpicklable:
-    def __reduce__(self) -> Any:
-        raise pickle.PicklingError("not me")
-
-
-class Unloadable:
-    def __reduce__(self) -> Any:
-        return _refuse, ()
-
-
-def _refuse() -> None:
-    raise ValueError("refused to load")
-
-
-def die() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def interrupt(parent: int, gate: str) -> str:
-    os.kill(parent, signal.SIGINT)
-    Path(gate).read_bytes()
-    return "ended"
 
 
 def hold(begun: str) -> None:
@@ -80,16 +56,6 @@ def test_a_task_that_kills_its_worker_fails_and_nothing_of_it_comes_later(
     assert isinstance(poison.get_exception(), KilledWorker)
     futures = [manager.submit(abs, (-k,)) for k in range(50)]
     assert {future.get_result() for future in manager.as_completed(futures)} == set(range(50))
-
-
-WAITS: dict[str, Callable[[DaskWorkManager, Any], object]] = {
-    "get_result": lambda manager, future: future.get_result(),
-    "wait": lambda manager, future: future.wait(),
-    "as_completed": lambda manager, future: list(manager.as_completed([future])),
-    "wait_any": lambda manager, future: manager.wait_any([future]),
-    "wait_all": lambda manager, future: manager.wait_all([future]),
-    "watcher": lambda manager, future: FutureWatcher([future]).wait(),
-}
 
 
 def test_ctrl_c_ends_each_wait_and_loses_nothing(manager: DaskWorkManager, tmp_path: Path) -> None:

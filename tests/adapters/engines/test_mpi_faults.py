@@ -8,15 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
+import faulty_tasks
 import pytest
 
 PROGRAM = Path(__file__).with_name("faults_program.py")
+IMPORTABLE = Path(faulty_tasks.__file__).parent
 MPIEXEC = Path(sys.executable).with_name("mpiexec")
 
 
 def run(fault: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [MPIEXEC, "-n", "3", sys.executable, PROGRAM, fault, folder],
+        env={**os.environ, "PYTHONPATH": str(IMPORTABLE)},
         capture_output=True,
         text=True,
         timeout=200,
