@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -123,6 +125,27 @@ def test_a_death_is_told_with_its_cause(kind: type[ForkRunner], table: RunTable)
     }
     assert table["exitcode"].tolist() == [-9, 3, 0, 0, 0]
     assert table["f"].tolist() == [0, 0, 0, 9, 16]
+
+
+def test_a_process_that_cannot_be_watched_does_not_run(
+    kind: type[ForkRunner], table: RunTable
+) -> None:
+    _, most = before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with kind(square, table, parallel=1) as runner:
+        # Room for a pair of sockets, not for the pidfd.
+        free = [os.dup(0) for _ in range(3)]
+        for fd in free:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free[2], most))
+        try:
+            refused = runner.spawn({"u": 2.0})
+            assert runner.wait(refused) is Status.FAILED
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+        assert "could not start" in runner.failed[refused].error
+        assert f"[Errno {errno.EMFILE}]" in runner.failed[refused].error
+        assert runner.wait(runner.spawn({"u": 3.0})) is Status.DONE
+    assert table["f"].tolist() == [0, 9]
 
 
 def test_a_run_that_died_is_tried_again(

@@ -25,18 +25,12 @@ from pathlib import Path
 from socket import SHUT_RDWR, socket
 from typing import NoReturn
 
-from ringwalk._core.process import die_with_parent, fork, prefer_as_victim, reset_signals
+from ringwalk._core.process import die_with_parent, prefer_as_victim, reset_signals
 from ringwalk.runners.attempt import Outcome, describe_exit
 from ringwalk.workers import keeper
-from ringwalk.workers.bootstrap import (
-    exit_code,
-    flush_streams,
-    forking,
-    leave,
-)
+from ringwalk.workers.bootstrap import exit_code, fork_watched, forking, leave
 from ringwalk.workers.command import kill_tree
 from ringwalk.workers.cuda_guard import check_fork_safe
-from ringwalk.workers.logs import quiet_logging
 from ringwalk.workers.messages import Kind, Message, pair, receive, send
 from ringwalk.workers.openmp import release_openmp_threads
 from ringwalk.workers.streams import part_from_parent
@@ -84,23 +78,21 @@ class RunProcess:
         self._exitcode: int | None = None
         self._busy = False
         self._closed = False
-        with forking(), quiet_logging():
-            flush_streams()
+
+        def life() -> NoReturn:
+            for process in (self, *siblings):
+                process._channel.close()
+            _live(run, log, mark, theirs, parent, limit=limit, once=once)
+
+        with theirs, forking():
             try:
-                self.pid = fork()
+                self.pid, self._pidfd = fork_watched(life)
             except BaseException:
                 self._channel.close()
-                theirs.close()
                 raise
-            if self.pid == 0:
-                for process in (self, *siblings):
-                    process._channel.close()
-                _live(run, log, mark, theirs, parent, limit=limit, once=once)
-            theirs.close()
             # Both sides do it, so that it is so whoever comes first.
             with contextlib.suppress(OSError):
                 os.setpgid(self.pid, self.pid)
-            self._pidfd = os.pidfd_open(self.pid)
 
     @property
     def alive(self) -> bool:
