@@ -13,7 +13,7 @@ TARGET_S = 0.1
 AHEAD = 2
 """Calls under way for each node: one is run while the next one travels."""
 
-LEAST_S, MOST_S = 0.001, 0.01
+LEAST_S, MOST_S = 0.005, 0.05
 """What a load of several batches should take: hardly less than its call of the engine costs."""
 
 MOST_BYTES = 64 << 20
@@ -39,7 +39,8 @@ class Cutter:
     def learn(self, walkers: int, seconds: float) -> None:
         """A load of so many walkers took its node so long."""
         fresh = seconds / walkers
-        self._seconds = fresh if self._seconds is None else (self._seconds + fresh) / 2
+        known = fresh if self._seconds is None else self._seconds
+        self._seconds = min(fresh, (known + fresh) / 2)  # a pool's first batches are slow
 
     @property
     def credits(self) -> int:
@@ -69,7 +70,8 @@ class Cutter:
         if self._seconds is None:
             return size, size
         batch_s = max(self._seconds * size, MOST_S / MOST_WALKERS)
-        share = math.ceil(left / (size * calls))
+        batches = math.ceil(left / size)
         most = min(int(MOST_S / batch_s), MOST_WALKERS // size)
-        together = max(1, min(most, max(share, int(LEAST_S / batch_s))))
-        return min(left, together * size), size
+        wanted = max(1, min(most, max(math.ceil(batches / calls), int(LEAST_S / batch_s))))
+        loads = math.ceil(batches / wanted)  # of the same size, rather than a small one at the end
+        return min(left, math.ceil(batches / loads) * size), size
