@@ -107,10 +107,10 @@ static bool is_over(uint32_t mode, uint64_t target, uint64_t done) {
 }
 
 bool rw_board_look_out(struct rw_board *board, uint32_t mode, uint64_t target) {
-    if (!has_a_core(board) || !rw_patience_allows(&board->patience))
-        return false;
+    bool over = is_over(mode, target, rw_board_done(board));
+    if (over || !has_a_core(board) || !rw_patience_allows(&board->patience))
+        return over; /* in the first case it took no patience, and so says nothing about it */
     int64_t until = rw_now_ns() + RW_LOOK_OUT_NS;
-    bool over;
     do {
         rw_relax();
         over = is_over(mode, target, rw_board_done(board));

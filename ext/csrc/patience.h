@@ -13,7 +13,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { RW_LOOK_OUT_NS = 50000 }; /* about what a wake-up takes on a virtual machine */
+/* A worker on another core of a virtual machine wakes up, runs a short task and is seen within it.
+ */
+enum { RW_LOOK_OUT_NS = 100000 };
 
 struct rw_patience {
     uint32_t passed;  /* chances to let pass before the next try */
