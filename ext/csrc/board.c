@@ -8,6 +8,9 @@
 #include "patience.h"
 #include "status.h"
 
+/* A worker that was in a segment for longer can afford a system call. */
+#define LONG_NS 1000000
+
 int64_t rw_now_ns(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -29,6 +32,7 @@ void rw_board_bind(struct rw_board *board, void *memory, uint32_t slot_count, ui
     board->wake_fd = wake_fd;
     board->cpus = 0;
     board->patience = (struct rw_patience){0};
+    board->straight_ns = 0;
 }
 
 /* Whether a core is left for one who looks out, beside those of the parent and of the workers that
@@ -150,9 +154,14 @@ void rw_board_bury(struct rw_board *board, uint32_t worker) {
         rw_eventcount_notify(work, 1);
 }
 
+void rw_board_hint_singly(struct rw_board *board) {
+    /* Whoever claims a task sees it: arm's release comes later, the claim's acquire before. */
+    rw_store32_relaxed(&board->words->singly, 1);
+}
+
 void rw_board_announce_one(struct rw_board *board, const struct rw_ring *ring) {
     struct rw_eventcount *work = &board->words->work;
-    /* sync: pairs with rw_board_pass_on. Our store of tail comes before the load of head: either
+    /* sync: pairs with pass_on. Our store of tail comes before the load of head: either
      * we see that the hints before ours are gone, or whoever took the last sees ours. */
     rw_add32_seq_cst(&work->seq, 1);
     if (rw_ring_length(ring) <= 1)
@@ -190,9 +199,22 @@ static int claim(struct rw_board *board, uint64_t number, uint32_t worker, uint3
     if (!rw_cas_acq_rel(state, &word, next))
         return RW_STALE;
     rw_store_relaxed(&board->slots[worker].running, (uint64_t)index + 1);
-    rw_store_relaxed(&board->tasks[index].start_ns, (uint64_t)rw_now_ns());
+    /* A task begins where the one before ended: one reading of the clock a task, not two. */
+    int64_t now = board->straight_ns != 0 ? board->straight_ns : rw_now_ns();
+    rw_store_relaxed(&board->tasks[index].start_ns, (uint64_t)now);
     *task = index;
     return RW_OK;
+}
+
+/* Wake one more worker if there are hints left and somebody sleeps. Not needed of those who come
+ * straight from a short task: hints are left with somebody asleep only while one who was woken is
+ * on his way, and he does it. */
+static void pass_on(struct rw_board *board, const struct rw_ring *ring) {
+    struct rw_eventcount *work = &board->words->work;
+    /* sync: pairs with rw_board_announce_one; our swap of head comes before this load of tail. */
+    uint64_t tail = rw_load_seq_cst(&ring->words->tail);
+    if (tail != rw_load_relaxed(&ring->words->head) && rw_load32_seq_cst(&work->waiters) != 0)
+        rw_eventcount_notify(work, 1);
 }
 
 int rw_board_take(struct rw_board *board, struct rw_ring *ring, uint32_t worker, uint32_t *task) {
@@ -203,6 +225,9 @@ int rw_board_take(struct rw_board *board, struct rw_ring *ring, uint32_t worker,
         if (status == RW_OK)
             status = claim(board, number, worker, task);
     } while (status == RW_STALE);
+    if (status == RW_OK && board->straight_ns == 0 && rw_load32_relaxed(&board->words->singly))
+        pass_on(board, ring);
+    board->straight_ns = 0;
     return status;
 }
 
@@ -220,6 +245,8 @@ static int watch(struct rw_board *board, struct rw_ring *ring, uint32_t worker, 
     } while (status == RW_EMPTY && !rw_load32_seq_cst(&board->words->closing) &&
              rw_now_ns() < until);
     rw_eventcount_unwatch(work, worker);
+    if (status == RW_OK) /* others may have counted on us for more than this one */
+        pass_on(board, ring);
     rw_patience_learn(&board->patience, status != RW_EMPTY);
     return status;
 }
@@ -246,14 +273,6 @@ int rw_board_wait(struct rw_board *board, struct rw_ring *ring, uint32_t worker,
     }
 }
 
-void rw_board_pass_on(struct rw_board *board, const struct rw_ring *ring) {
-    struct rw_eventcount *work = &board->words->work;
-    /* sync: pairs with rw_board_announce_one; our swap of head comes before this load of tail. */
-    uint64_t tail = rw_load_seq_cst(&ring->words->tail);
-    if (tail != rw_load_relaxed(&ring->words->head) && rw_load32_seq_cst(&work->waiters) != 0)
-        rw_eventcount_notify(work, 1);
-}
-
 void rw_board_commit(struct rw_board *board, uint32_t task, uint32_t worker, uint32_t state,
                      uint64_t kind, uint64_t value, uint64_t length) {
     struct rw_task *t = &board->tasks[task];
@@ -261,7 +280,9 @@ void rw_board_commit(struct rw_board *board, uint32_t task, uint32_t worker, uin
     t->result_kind = kind;
     t->result_value = value;
     t->result_length = length;
-    rw_store_relaxed(&t->end_ns, (uint64_t)rw_now_ns());
+    int64_t now = rw_now_ns();
+    rw_store_relaxed(&t->end_ns, (uint64_t)now);
+    board->straight_ns = now - (int64_t)rw_load_relaxed(&t->start_ns) < LONG_NS ? now : 0;
     uint64_t word = rw_load_relaxed(&t->state); /* only we write it while it is RUNNING */
     /* sync: pairs with the parent's load of state; protects the result and its payload. */
     rw_store_release(&t->state, (word & ~UINT64_C(0xff)) | state);

@@ -31,6 +31,7 @@ struct rw_board { /* this process's handle */
     int wake_fd;   /* eventfd on which the parent sleeps */
     uint32_t cpus; /* that parent and workers share; 0, as bind leaves it: never look out */
     struct rw_patience patience;
+    int64_t straight_ns; /* worker: end of a short task that it comes straight from; else 0 */
 };
 
 uint64_t rw_board_bytes(uint32_t slot_count, uint32_t capacity);
@@ -76,21 +77,23 @@ void rw_board_reopen(struct rw_board *board);
 /* Take note that a worker is dead, before another takes its slot: it looks out no longer. */
 void rw_board_bury(struct rw_board *board, uint32_t worker);
 
-/* Wake a worker for a single hint that was just pushed, unless one is on its way: while a hint
- * waits in the ring somebody was woken for it, and passes on what it does not take itself. */
+/* For a board whose hints come one by one: who was woken for one wakes another worker if there are
+ * hints left. pre: no hint was pushed yet. */
+void rw_board_hint_singly(struct rw_board *board);
+
+/* On such a board, wake a worker for a single hint that was just pushed, unless one is on its way:
+ * while a hint waits in the ring somebody was woken for it, who passes on what he leaves. */
 void rw_board_announce_one(struct rw_board *board, const struct rw_ring *ring);
 
 /* --- worker ------------------------------------------------------------------------------ */
 
-/* Claim the next task that the ring offers. RW_OK, RW_EMPTY, RW_CORRUPT. */
+/* Claim the next task that the ring offers. RW_OK, RW_EMPTY, RW_CORRUPT. Where hints come one by
+ * one, who begins, was asleep or in a long segment also passes on. */
 int rw_board_take(struct rw_board *board, struct rw_ring *ring, uint32_t worker, uint32_t *task);
 
 /* The same, but sleep when there is none, looking out for a moment first. RW_EMPTY means that the
- * pool is closing; RW_INTERRUPTED that a signal arrived. After a claim call rw_board_pass_on. */
+ * pool is closing; RW_INTERRUPTED that a signal arrived. */
 int rw_board_wait(struct rw_board *board, struct rw_ring *ring, uint32_t worker, uint32_t *task);
-
-/* After a claim: wake one more worker if there are hints left and somebody sleeps. */
-void rw_board_pass_on(struct rw_board *board, const struct rw_ring *ring);
 
 /* Publish a result. state: DONE or FAILED. pre: this worker claimed the task. */
 void rw_board_commit(struct rw_board *board, uint32_t task, uint32_t worker, uint32_t state,

@@ -98,6 +98,7 @@ struct rw_board_words {
     uint64_t job_offset;                /* parent: the map's header in the parent's heap */
     uint64_t job_length;                /* parent */
     _Alignas(RW_LINE) rw_a32 closing;   /* parent: workers leave when idle */
+    rw_a32 singly;                      /* parent, before the first hint: they come one by one */
     /* rw_slot[slots], then rw_task[capacity] follow */
 };
 _Static_assert(sizeof(struct rw_board_words) == 4 * RW_LINE, "board words fill four lines");

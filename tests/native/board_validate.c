@@ -36,7 +36,6 @@ static void *work(void *argument) {
     /* One at a time looks out before it sleeps; worker 0 never does. */
     board.cpus = me == 0 ? 0 : CPUS;
     while ((status = rw_board_wait(&board, &ring, me, &task)) == RW_OK) {
-        rw_board_pass_on(&board, &ring);
         uint64_t epoch = RW_WORD_EPOCH(rw_load_relaxed(&board.tasks[task].state));
         validate_need(claims[task]++ == 0, "nobody else runs the task");
         validate_need(header == epoch, "the map's header is the task's");

@@ -26,7 +26,7 @@ OWN = ("main", "explore", "processes", "seen", "hooks", "system")
 CASES = {
     *("ring.push_pop_pop", "ring.push_pop_pop_buffered"),
     *("sleep.all", "sleep.any", "sleep.all_death", "sleep.any_death"),
-    *("sleep.all_buffered", "sleep.any_buffered"),
+    *("sleep.all_buffered", "sleep.any_buffered", "sleep.one_by_one"),
     *("watch.one", "watch.two_maps", "watch.one_by_one", "watch.death", "watch.buffered"),
     *("board.three_tasks", "board.hinted_twice", "board.first_fails", "board.no_retry"),
     *("board.two_maps", "board.hinted_early", "board.hinted_early_buffered"),
@@ -187,6 +187,13 @@ MISTAKES = {
         f"{PREPARE}{LOOK}        if (status != RW_EMPTY || {CLOSING})",
         f"bool closing = {CLOSING};\n{PREPARE}{LOOK}        if (status != RW_EMPTY || closing)",
         "sleep.all",
+        "somebody waits for ever",
+    ),
+    "who-was-woken-passes-nothing-on": Mistake(
+        "board.c",
+        "board->straight_ns == 0 && rw_load32_relaxed(&board->words->singly)",
+        "board->straight_ns == 1",
+        "sleep.one_by_one",
         "somebody waits for ever",
     ),
     "notify-says-nothing": Mistake(

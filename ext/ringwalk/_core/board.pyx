@@ -99,8 +99,8 @@ cdef extern from "board.h" nogil:
     void rw_board_reopen(rw_board *board)
     void rw_board_bury(rw_board *board, uint32_t worker)
     int rw_board_take(rw_board *board, rw_ring *ring, uint32_t worker, uint32_t *task)
+    void rw_board_hint_singly(rw_board *board)
     void rw_board_announce_one(rw_board *board, const rw_ring *ring)
-    void rw_board_pass_on(rw_board *board, const rw_ring *ring)
     int rw_board_wait(rw_board *board, rw_ring *ring, uint32_t worker, uint32_t *task)
     void rw_board_commit(rw_board *board, uint32_t task, uint32_t worker, uint32_t state,
                          uint64_t kind, uint64_t value, uint64_t length)
@@ -226,6 +226,10 @@ cdef class Board:
         finally:
             free(cells)
         return pushed
+
+    def hint_singly(self):
+        """Prepare for ``submit``: before any hint is pushed."""
+        rw_board_hint_singly(&self.c)
 
     def submit(self, uint32_t task, uint32_t epoch, uint64_t offset, uint64_t length):
         """Arm one task, hint at it and wake a worker if none is on its way.
@@ -465,7 +469,6 @@ cdef class Board:
                     status = rw_board_wait(&self.c, &self.ring.c, self.worker, &task)
             if status == RW_OK:
                 self.taken = task
-                rw_board_pass_on(&self.c, &self.ring.c)
                 return task
             if status == RW_EMPTY:
                 return -1
@@ -484,7 +487,7 @@ cdef class Board:
         cdef int64_t task
         while True:
             task = self.take()
-            if task < 0 or self.epoch_of(task) != epoch:
+            if task < 0 or RW_WORD_EPOCH(rw_load_relaxed(&self.c.tasks[task].state)) != epoch:
                 return None
             result = call(task) if chain is None else chain.run(task)
             if not self.commit_inline(task, result):

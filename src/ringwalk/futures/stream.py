@@ -81,6 +81,7 @@ class Stream:
         self._watched: set[int] = set()  # records whose hint is gone from the ring
         header, _ = self.codec.dumps(Job(0, 0, (Carried(0, 1),)))
         block = self._heap.put(header)  # held as long as the pool
+        self.board.hint_singly()
         self.board.announce(self._epoch, self._heap.place(block), len(header))
 
     # --- hand out ------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ static struct {
 
 static struct {
     uint32_t tasks, maps, mode;
-    bool hints_twice, hints_early, one_by_one, task_fails, retry, nobody_sleeps, watch;
+    bool hints_twice, hints_early, one_by_one, together, task_fails, retry, nobody_sleeps, watch;
 } plan;
 
 static void complain(const char *what) {
@@ -95,6 +95,8 @@ static void hand_out(uint32_t epoch) {
         notes.begun = 1;
         push(&hint, 1);
     }
+    if (plan.one_by_one)
+        rw_board_hint_singly(&board);
     rw_board_announce(&board, epoch, epoch * 10, epoch * 20);
     for (uint32_t task = 0; task < plan.tasks; task++)
         rw_board_arm(&board, task, epoch, epoch * 100 + task, 10);
@@ -178,7 +180,7 @@ static void map(uint32_t epoch) {
     uint64_t done = rw_board_done(&board);
     uint32_t open = harvest(epoch);
     while (open > 0) {
-        if (plan.nobody_sleeps) {
+        if (plan.mode == RW_PARENT_AWAKE) {
             explore_await(has_news);
         } else if (rw_board_sleep(&board, plan.mode,
                                   plan.mode == RW_PARENT_ANY ? done : done + open)) {
@@ -214,13 +216,17 @@ static bool has_hints_or_never_will(void) {
     return rw_ring_length(&ring) > 0 || explore_is_over(PARENT);
 }
 
+/* Segments that wait for each other: nobody may sleep while there is a hint. */
+static bool has_company(void) {
+    for (uint32_t task = 0; task < plan.tasks; task++)
+        if (RW_WORD_STATE(rw_load_relaxed(&board.tasks[task].state)) < RW_TASK_RUNNING)
+            return false;
+    return true;
+}
+
 static int next_task(struct rw_board *own, uint32_t slot, uint32_t *task) {
-    if (!plan.nobody_sleeps) {
-        int status = rw_board_wait(own, &ring, slot, task);
-        if (status == RW_OK && plan.watch)
-            rw_board_pass_on(own, &ring);
-        return status;
-    }
+    if (!plan.nobody_sleeps)
+        return rw_board_wait(own, &ring, slot, task);
     explore_await(has_hints_or_never_will);
     return rw_board_take(own, &ring, slot, task);
 }
@@ -243,6 +249,8 @@ static void work(void) {
         if (t->input_offset != epoch * 100 + task || t->input_length != 10 ||
             board.words->job_offset != epoch * 10)
             complain("an input is torn");
+        if (plan.together)
+            explore_await(has_company);
         bool fails = plan.task_fails && task == 0;
         rw_board_commit(&board, task, slot, fails ? RW_TASK_FAILED : RW_TASK_DONE, RW_RESULT_INT,
                         epoch * 1000 + task, 8);
@@ -316,6 +324,11 @@ static void watch_one_by_one(void) {
     plan.one_by_one = true;
 }
 
+static void one_by_one(void) {
+    map_of(2, RW_PARENT_AWAKE);
+    plan.one_by_one = plan.together = true;
+}
+
 /* What follows is of claims and commits: nobody sleeps, so that more can happen. */
 static void three_tasks(void) {
     map_of(3, RW_PARENT_AWAKE);
@@ -366,6 +379,7 @@ const struct explore_case board_cases[] = {
     {"sleep.any_death", two_tasks_any, {parent, work}, check_map, ONE, false},
     {"sleep.all_buffered", two_tasks, {parent, work}, check_map, NOBODY, true},
     {"sleep.any_buffered", two_tasks_any, {parent, work}, check_map, NOBODY, true},
+    {"sleep.one_by_one", one_by_one, {parent, work, work}, check_map, NOBODY, false},
     {"watch.one", watch, {parent, work, work}, check_map, NOBODY, false},
     {"watch.two_maps", watch_twice, {parent, work}, check_map, NOBODY, false},
     {"watch.one_by_one", watch_one_by_one, {parent, work}, check_map, NOBODY, false},
