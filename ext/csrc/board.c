@@ -135,8 +135,11 @@ bool rw_board_sleep(struct rw_board *board, uint32_t mode, uint64_t target) {
     return false;
 }
 
-void rw_board_awake(struct rw_board *board) {
+bool rw_board_awake(struct rw_board *board) {
+    /* A worker that swaps it after this load has yet to write the eventfd. */
+    bool woken = rw_load32_seq_cst(&board->words->mode) == RW_PARENT_AWAKE;
     rw_store32_seq_cst(&board->words->mode, RW_PARENT_AWAKE);
+    return woken;
 }
 
 void rw_board_close(struct rw_board *board) {

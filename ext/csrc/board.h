@@ -66,9 +66,10 @@ uint64_t rw_board_done(const struct rw_board *board);
 bool rw_board_look_out(struct rw_board *board, uint32_t mode, uint64_t target);
 
 /* Announce a sleep until done >= target (TARGET) or until anything finishes after the count was
- * target (ANY). False: it is already so, do not sleep. End with rw_board_awake. */
+ * target (ANY). False: it is already so, do not sleep. End with rw_board_awake, which tells whether
+ * a worker has woken us. */
 bool rw_board_sleep(struct rw_board *board, uint32_t mode, uint64_t target);
-void rw_board_awake(struct rw_board *board);
+bool rw_board_awake(struct rw_board *board);
 
 /* Ask idle workers to leave; take it back. pre for reopen: none is left. */
 void rw_board_close(struct rw_board *board);

@@ -94,7 +94,7 @@ cdef extern from "board.h" nogil:
     uint64_t rw_board_done(const rw_board *board)
     bint rw_board_look_out(rw_board *board, uint32_t mode, uint64_t target)
     bint rw_board_sleep(rw_board *board, uint32_t mode, uint64_t target)
-    void rw_board_awake(rw_board *board)
+    bint rw_board_awake(rw_board *board)
     void rw_board_close(rw_board *board)
     void rw_board_reopen(rw_board *board)
     void rw_board_bury(rw_board *board, uint32_t worker)
@@ -136,6 +136,9 @@ cdef class Board:
         worker: the slot of a worker's handle; -1 for the parent's.
         cpus: how many the pool's processes may use. Where it leaves one, who waits looks out for
             a moment before it sleeps; 0 has everybody sleep at once.
+
+    Attributes:
+        most_woken: how many workers a push wakes at most.
     """
 
     cdef Arena arena
@@ -143,6 +146,7 @@ cdef class Board:
     cdef rw_board c
     cdef readonly int worker
     cdef readonly int64_t taken
+    cdef public uint32_t most_woken
 
     def __cinit__(self, Arena arena not None, uint64_t offset, Ring ring not None,
                   uint32_t slots, uint32_t capacity, int wake_fd, int worker=-1,
@@ -156,6 +160,7 @@ cdef class Board:
         rw_board_bind(&self.c, arena.at(offset, rw_board_bytes(slots, capacity)), slots,
                       capacity, wake_fd)
         self.c.cpus = cpus
+        self.most_woken = min(slots, cpus) if cpus else slots
 
     cdef rw_task *task(self, uint32_t index) except NULL:
         if index >= self.c.capacity:
@@ -202,7 +207,7 @@ cdef class Board:
         rw_board_announce(&self.c, epoch, offset, length)
 
     def push(self, uint32_t epoch, tasks):
-        """Hint at ready tasks (a range or a sequence) and wake as many sleepers.
+        """Hint at ready tasks (a range or a sequence) and wake as many, up to ``most_woken``.
 
         Returns how many the ring took; the caller sized it to take all.
         """
@@ -222,7 +227,7 @@ cdef class Board:
                     i += 1
             with nogil:
                 check(rw_ring_push(&self.ring.c, cells, count, &pushed))
-                rw_eventcount_notify(&self.c.words.work, <uint32_t>pushed)
+                rw_eventcount_notify(&self.c.words.work, min(<uint32_t>pushed, self.most_woken))
         finally:
             free(cells)
         return pushed
@@ -285,7 +290,8 @@ cdef class Board:
         rw_board_bury(&self.c, worker)
 
     def awake(self):
-        rw_board_awake(&self.c)
+        """End a sleep. True: a worker has woken us."""
+        return rw_board_awake(&self.c)
 
     def close(self):
         with nogil:

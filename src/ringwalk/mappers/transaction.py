@@ -24,6 +24,7 @@ from ringwalk.errors import (
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.history import Wave
 from ringwalk.mappers.options import Options
+from ringwalk.mappers.reserve import Reserve
 from ringwalk.mappers.wire import Wire, refusal
 from ringwalk.workers.crew import Death
 from ringwalk.workers.failure import Failure
@@ -35,10 +36,6 @@ from ringwalk.workers.pool import Pool
 # wake-up, can go unnoticed. Costs one look at the board a second while a map runs.
 HEARTBEAT_S = 1.0
 _KILL_TIMEOUT_S = 10.0
-
-
-def _nothing() -> None:
-    """What to do on a look unless somebody wants more."""
 
 
 class Transaction:
@@ -88,7 +85,7 @@ class Transaction:
         self._seen = bytearray(count)
         # Newly final tasks whose results need decoding: (task, state, worker, block, length).
         self._untaken: deque[tuple[int, int, int, int, int]] = deque()
-        self.on_look: Callable[[], object] = _nothing
+        self.on_look: Callable[[], object] = lambda: None
         self._wire: Wire | None = None
         self._held: list[int] = []  # blocks of the parent's heap that the map's inputs lie in
         self._timed_out: set[int] = set()
@@ -97,6 +94,7 @@ class Transaction:
         self._last_finished = 0
         self._moved_ns = now_ns()  # when a task was last seen to run or to finish
         self._suspects: dict[tuple[int, int], float] = {}  # (task, worker) -> since when
+        self._reserve = Reserve(pool.space, count)
 
     # --- start -------------------------------------------------------------------------------
 
@@ -190,7 +188,9 @@ class Transaction:
                 try:
                     deaths = self._pool.crew.wait(self._next_look())
                 finally:
-                    self._board.awake()
+                    woken = self._board.awake()
+                if not (woken or deaths) and self._reserve.look():
+                    continue
             done, finished = self._board.done(), self.finished
             self._collect()
             if deaths is None:
@@ -202,8 +202,8 @@ class Transaction:
         return [self.first + task for task in self._fresh or ()]
 
     def _next_look(self) -> float:
-        timeout = self._options.timeout
-        return HEARTBEAT_S if timeout is None else min(HEARTBEAT_S, timeout / 4)
+        timeout, patience = self._options.timeout, self._reserve.patience
+        return min(HEARTBEAT_S, patience, HEARTBEAT_S if timeout is None else timeout / 4)
 
     def _look_after(self, deaths: int, *, idle: bool) -> None:
         """Kill what overran its time; push again what a dead worker's lost hint had named.
