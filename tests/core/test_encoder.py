@@ -38,7 +38,7 @@ class Frozen:
 def through(value: object) -> Any:
     """There and back; NOT_PLAIN if it was refused."""
     arrays: list[npt.NDArray[Any]] = []
-    written = Encoder(LARGE).dumps(value, HEAD, arrays)
+    written = Encoder(LARGE).dumps(value, arrays)
     if written is None:
         return NOT_PLAIN
     assert written.startswith(HEAD)
@@ -100,7 +100,7 @@ def test_plain_values_come_back_bit_for_bit(value: Any) -> None:
 
 @given(values, st.data())
 def test_written_over_bytes_never_crash_the_reader(value: Any, data: st.DataObject) -> None:
-    written = bytearray(Encoder(LARGE).dumps(value, HEAD, []) or b"")
+    written = bytearray(Encoder(LARGE).dumps(value, []) or b"")
     for _ in range(data.draw(st.integers(1, 4))):
         # Not a layout's own bytes: those are a pickle, which may do anything it likes.
         position = data.draw(st.integers(len(HEAD), len(written) - 1))
@@ -230,7 +230,7 @@ def test_order_and_writability_of_arrays() -> None:
 def test_large_arrays_are_only_numbered(order: str) -> None:
     large = np.asarray(np.arange(4096.0).reshape(64, 64), order=order)  # type: ignore[call-overload]
     arrays: list[npt.NDArray[Any]] = []
-    written = Encoder(LARGE).dumps([large, large], HEAD, arrays)
+    written = Encoder(LARGE).dumps([large, large], arrays)
     assert written is not None
     assert len(written) < 300
     assert len(arrays) == 1
@@ -259,14 +259,14 @@ def test_broken_payloads_are_named(payload: bytes) -> None:
 def test_a_class_that_was_defined_anew_is_looked_up_again(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder, decoder = Encoder(LARGE), Decoder()
     old = Walker(weight=1)
-    first = encoder.dumps(old, HEAD, [])
+    first = encoder.dumps(old, [])
     assert first is not None
     assert type(decoder.whole(first)) is Walker
     new = type("Walker", (), {"__module__": __name__})
     monkeypatch.setattr(sys.modules[__name__], "Walker", new)
     encoder.begin()
     decoder.begin()
-    assert encoder.dumps(old, HEAD, []) is None
+    assert encoder.dumps(old, []) is None
     assert type(decoder.whole(first)) is new
 
 
@@ -285,3 +285,38 @@ def test_a_class_that_was_defined_anew_is_looked_up_again(monkeypatch: pytest.Mo
 def test_what_is_light(values: Any, light: bool) -> None:
     assert are_light(values, 8) is light
     assert are_light(iter(values), 8) is light
+
+
+def test_elements_are_written_one_after_another() -> None:
+    array = np.arange(3.0)
+    encoder, decoder, lengths = Encoder(LARGE), Decoder(), list[int]()
+    columns = [[[1], "a", array, 2.5, object(), 7], [{"k": k} for k in range(6)]]
+    data = encoder.extend(columns, 1, 6, 1 << 20, lengths)
+    assert len(lengths) == 3  # up to the object
+    assert sum(lengths) == len(data)
+    found = []
+    for length in lengths:
+        found.append(decoder.whole(data[:length]))
+        data = data[length:]
+    assert found[0] == ("a", {"k": 1})
+    assert (found[1][0] == array).all()
+    assert found[2] == (2.5, {"k": 3})
+    assert encoder.extend(columns, 4, 6, 1 << 20, lengths) == b""
+    assert encoder.extend([[np.zeros(LARGE)]], 0, 1, 1 << 20, lengths) == b""
+    lengths.clear()
+    assert encoder.extend([list(range(100))], 0, 100, 1, lengths) != b""
+    assert len(lengths) == 1
+
+
+def test_an_element_that_raises_ends_them() -> None:
+    lengths: list[int] = []
+    assert Encoder(LARGE).extend([range(3)], 0, 5, 1 << 20, lengths) != b""
+    assert len(lengths) == 3
+
+
+def test_a_list_met_twice_in_an_element_is_one_list() -> None:
+    shared = [1]
+    lengths: list[int] = []
+    data = Encoder(LARGE).extend([[[shared, shared]]], 0, 1, 1 << 20, lengths)
+    ((first, second),) = Decoder().whole(data)
+    assert first is second

@@ -3,12 +3,13 @@
 cimport cython
 cimport numpy as cnp
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject, PyTypeObject
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
+from ringwalk._core.heap cimport Heap
 from ringwalk._core.plain cimport DEEPEST, FORTRAN, READONLY
 
 import pickle
@@ -46,6 +47,8 @@ cdef class Decoder:
     """Reads what an ``Encoder`` wrote. Trusts no length: a scribbled payload is a ValueError."""
 
     cdef dict layouts  # bytes -> (class, names) or dtype
+    cdef bytes last_class, last_dtype
+    cdef object class_met, dtype_met
     cdef const uint8_t *at
     cdef const uint8_t *end
     cdef list memo
@@ -53,23 +56,43 @@ cdef class Decoder:
 
     def __cinit__(self):
         self.layouts = {}
+        self.last_class = self.last_dtype = b""
 
     def begin(self):
         """A new map: forget classes that may have been defined anew."""
         self.layouts = {key: layout for key, layout in self.layouts.items()
                         if type(layout) is not tuple or is_current((<tuple>layout)[0])}
+        self.last_class = b""
+
+    def receive(self, Heap heap not None, uint32_t block, uint64_t length, uint32_t holder):
+        """The value of a payload that a process gave away, whose hold on it then ends.
+
+        NOT_PLAIN, and nothing happened, if it has buffers or is a pickle.
+        """
+        value = NOT_PLAIN
+        try:
+            value = self.whole_at(heap.read(block, length), length)
+        except BaseException:
+            heap.release_for(block, holder)
+            raise
+        if value is not NOT_PLAIN:
+            heap.release_for(block, holder)
+        return value
 
     def whole(self, payload):
         """The value of a payload that has no buffers; NOT_PLAIN if it has, or is a pickle."""
         cdef Py_buffer source
-        cdef uint64_t count = 1
         PyObject_GetBuffer(payload, &source, PyBUF_SIMPLE)
         try:
-            if <size_t>source.len > sizeof(count):
-                memcpy(&count, source.buf, sizeof(count))
-            return NOT_PLAIN if count else self.read(&source, sizeof(count), [])
+            return self.whole_at(<const uint8_t *>source.buf, source.len)
         finally:
             PyBuffer_Release(&source)
+
+    cdef object whole_at(self, const uint8_t *start, uint64_t length):
+        cdef uint64_t count = 1
+        if length > sizeof(count):
+            memcpy(&count, start, sizeof(count))
+        return NOT_PLAIN if count else self.read(start + sizeof(count), start + length, [])
 
     def loads(self, payload, Py_ssize_t start, list buffers):
         """The value that begins at a byte of a payload, or NOT_PLAIN if a pickle does.
@@ -80,18 +103,20 @@ cdef class Decoder:
         Raises ValueError for what no encoder wrote, and what importing a class raises.
         """
         cdef Py_buffer source
+        cdef const uint8_t *begin
         PyObject_GetBuffer(payload, &source, PyBUF_SIMPLE)
         try:
             if start < 0 or start >= source.len:
                 raise ValueError(f"a payload of {source.len} bytes without a value")
-            return self.read(&source, start, buffers)
+            begin = <const uint8_t *>source.buf
+            return self.read(begin + start, begin + source.len, buffers)
         finally:
             PyBuffer_Release(&source)
 
-    cdef object read(self, Py_buffer *source, Py_ssize_t start, list buffers):
-        self.at = <const uint8_t *>source.buf + start
-        self.end = <const uint8_t *>source.buf + source.len
-        if self.at[0] == PICKLE_BEGINS:
+    cdef object read(self, const uint8_t *start, const uint8_t *end, list buffers):
+        self.at = start
+        self.end = end
+        if start[0] == PICKLE_BEGINS:
             return NOT_PLAIN
         try:
             self.memo = []
@@ -121,13 +146,20 @@ cdef class Decoder:
             raise ValueError(f"a container of {count} elements in {self.end - self.at} bytes")
         return count
 
-    cdef object layout(self):
+    cdef object layout(self, bint of_array):
+        """A class with its attributes, or a dtype; most are those that were met last."""
         cdef uint32_t length = self.number()
-        cdef bytes key = PyBytes_FromStringAndSize(<const char *>self.take(length), length)
-        found = self.layouts.get(key)
-        if found is None:
-            found = self.layouts[key] = pickle.loads(key)
-        return found
+        cdef const char *start = <const char *>self.take(length)
+        cdef bytes key = self.last_dtype if of_array else self.last_class
+        if length != PyBytes_GET_SIZE(key) or memcmp(start, PyBytes_AS_STRING(key), length):
+            key = PyBytes_FromStringAndSize(start, length)
+            if key not in self.layouts:
+                self.layouts[key] = pickle.loads(key)
+            if of_array:
+                self.last_dtype, self.dtype_met = key, self.layouts[key]
+            else:
+                self.last_class, self.class_met = key, self.layouts[key]
+        return self.dtype_met if of_array else self.class_met
 
     cdef object value(self, int depth):
         cdef int64_t integer
@@ -212,7 +244,7 @@ cdef class Decoder:
 
     cdef object instance(self, int depth):
         cdef tuple names
-        layout = self.layout()
+        layout = self.layout(False)
         if type(layout) is not tuple:
             raise ValueError("an instance with the layout of an array; its memory was written over")
         cls, names = <tuple>layout
@@ -223,7 +255,7 @@ cdef class Decoder:
         return found
 
     cdef cnp.dtype dtype(self):
-        layout = self.layout()
+        layout = self.layout(True)
         if not isinstance(layout, cnp.dtype):
             raise ValueError("an array with the layout of an instance; its memory was written over")
         return layout

@@ -24,10 +24,11 @@ cimport numpy as cnp
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_Next
 from cpython.object cimport PyObject
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
+from ringwalk._core.heap cimport Heap
 from ringwalk._core.plain cimport DEEPEST, FORTRAN, READONLY
 
 import copyreg
@@ -144,24 +145,71 @@ cdef class Encoder:
         self.layouts = {cls: layouts for cls, layouts in self.layouts.items()
                         if layouts and is_current(cls)}
 
-    def dumps(self, value, bytes head, list large):
-        """``head`` followed by the value, as bytes; None if it is not plain.
+    def dumps(self, value, list large):
+        """The payload of a value, with a head of no buffers, as bytes; None if it is not plain.
 
         Arrays of ``out_of_band_from`` bytes and more are appended to ``large``, contiguous, and
         only their number is written.
         """
+        if not self.write(value, large):
+            return None
+        return PyBytes_FromStringAndSize(<char *>self.data, self.used)
+
+    def put(self, value, Heap heap not None):
+        """``dumps`` into a block: its number and the length; None if there are large arrays, too.
+        """
+        cdef list large = []
+        if not self.write(value, large) or large:
+            return None
+        return heap.put_bytes(self.data, self.used), self.used
+
+    def extend(self, list columns, Py_ssize_t first, Py_ssize_t stop, size_t most, list lengths):
+        """Payloads for the elements [first, stop) of some columns, one after another, as bytes.
+
+        Each is a tuple of one element of each column. Ends before one that is not plain or has
+        large arrays, and after ``most`` bytes. ``lengths`` gets the length of each.
+        """
+        cdef Py_ssize_t at
+        cdef size_t written = 0
         self.used = 0
-        self.large = large
-        cdef int plain = 0
+        self.large = []
         try:
-            self.bytes(PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
-            plain = self.value(value, 0)
+            for at in range(first, stop):
+                if written >= most or not self.elements(columns, at) or self.large:
+                    break
+                lengths.append(self.used - written)
+                written = self.used
+        except Exception:
+            pass  # whoever writes this element by itself meets the error again
         finally:
             self.memo.clear()
             self.large = None
-        if not plain:
-            return None
-        return PyBytes_FromStringAndSize(<char *>self.data, self.used)
+        return PyBytes_FromStringAndSize(<char *>self.data, written)
+
+    cdef int elements(self, list columns, Py_ssize_t at) except -1:
+        self.memo.clear()
+        self.memo[0] = -1  # the tuple's number; no object has this id
+        self.no_buffers()
+        if not self.counted(c"t", len(columns)):
+            return 0
+        for column in columns:
+            if not self.value(column[at], 1):
+                return 0
+        return 1
+
+    cdef int write(self, value, list large) except -1:
+        self.used = 0
+        self.large = large
+        try:
+            self.no_buffers()
+            return self.value(value, 0)
+        finally:
+            self.memo.clear()
+            self.large = None
+
+    cdef int no_buffers(self) except -1:
+        memset(self.reserve(sizeof(uint64_t)), 0, sizeof(uint64_t))
+        return 1
 
     cdef uint8_t *reserve(self, size_t more) except NULL:
         cdef size_t room

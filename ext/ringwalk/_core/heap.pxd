@@ -43,6 +43,9 @@ cdef class Heap:
     cdef object __weakref__
     cdef readonly int index
     cdef readonly uint32_t holder
+    cdef uint32_t put_bytes(self, const void *data, size_t length) except? 0
+    cdef const uint8_t *read(self, uint32_t block, uint64_t length) except NULL
+    cpdef release_for(self, uint32_t block, uint32_t holder)
     cdef int hold(self, uint32_t block) except -1
     cdef int unhold(self, uint32_t block) except -1
     cdef void *lend(self, size_t length, uint64_t most) except? NULL

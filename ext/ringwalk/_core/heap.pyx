@@ -113,25 +113,28 @@ cdef class Heap:
         The block is held under ``holder`` until ``release``. Raises HeapFullError.
         """
         cdef Py_buffer source
+        PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
+        try:
+            return self.put_bytes(source.buf, source.len)
+        finally:
+            PyBuffer_Release(&source)
+
+    cdef uint32_t put_bytes(self, const void *data, size_t length) except? 0:
         cdef uint32_t block = 0
         cdef uint8_t *address = NULL
         cdef int status
         if self.c.lists == NULL:
             raise RuntimeError("only a heap's owner allocates in it")
-        PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
-        try:
-            status = rw_heap_alloc(&self.c, source.len, self.holder, &block)
-            if status == RW_NO_MEMORY:
-                refuse(source.len)
-            check(status)
-            check(rw_heap_at(&self.c, block, 0, source.len, &address))
-            if source.len < 65536:
-                memcpy(address, source.buf, source.len)
-            else:
-                with nogil:
-                    memcpy(address, source.buf, source.len)
-        finally:
-            PyBuffer_Release(&source)
+        status = rw_heap_alloc(&self.c, length, self.holder, &block)
+        if status == RW_NO_MEMORY:
+            refuse(length)
+        check(status)
+        check(rw_heap_at(&self.c, block, 0, length, &address))
+        if length < 65536:
+            memcpy(address, data, length)
+        else:
+            with nogil:
+                memcpy(address, data, length)
         return block
 
     def place(self, uint32_t block):
@@ -150,6 +153,12 @@ cdef class Heap:
         cdef uint8_t *address = NULL
         check(rw_heap_at(&self.c, block, 0, length, &address))
         return self.peek(address - self.c.data, length)
+
+    cdef const uint8_t *read(self, uint32_t block, uint64_t length) except NULL:
+        """What a block begins with, for use while somebody holds it."""
+        cdef uint8_t *address = NULL
+        check(rw_heap_at(&self.c, block, 0, length, &address))
+        return address
 
     def view(self, uint32_t block, uint64_t offset, uint64_t length, bint readonly=False):
         """A buffer on part of a block; the block is held until the last such buffer dies."""
@@ -193,7 +202,7 @@ cdef class Heap:
             return  # a view lives: its death clears the bit
         check(rw_heap_release(&self.c, block, self.holder))
 
-    def release_for(self, uint32_t block, uint32_t holder):
+    cpdef release_for(self, uint32_t block, uint32_t holder):
         """Drop another process's hold on its behalf: it handed the block over."""
         if holder >= RW_MAX_HOLDERS:
             raise ValueError(f"holder {holder}; a heap knows {RW_MAX_HOLDERS}")

@@ -170,7 +170,7 @@ class Stream:
         self, state: int, worker: int, block: int, length: int
     ) -> tuple[Any, BaseException | None]:
         try:
-            value = self.pool.space.receive(worker, block, length)
+            value = self.codec.receive(worker + 1, block, length)
         except BaseException as error:  # unpickling runs user code; signals are held back
             error.add_note("The result of a task cannot be unpickled in the parent.")
             return None, error

@@ -277,7 +277,7 @@ class Transaction:
         if state not in (DONE, FAILED):
             raise RingwalkError(f"task {task} has the unknown state {state}; please report this")
         try:
-            value = self._pool.space.receive(worker, block, length)
+            value = self._codec.receive(worker + 1, block, length)
         except (Exception, SystemExit) as error:  # unpickling runs user code
             broken = TransferError(
                 f"the result of walker {walker} cannot be unpickled in the parent: {error}",

@@ -105,43 +105,52 @@ class Wire:
         """
         return codec.dumps(self._values(walker), private=True)
 
+    def _single(self, codec: Codec, walker: int, clones: dict[int, bytes | None]) -> Encoded:
+        """One payload, and the blocks that were made for it now. Raises as ``again`` does.
+
+        A clone, the same object for another walker, is sent once; or twice, if the first walker
+        has its arrays for itself (then ``clones`` knows no payload of it).
+        """
+        values = self._values(walker)
+        if len(values) > 1:
+            return codec.dumps(values, private=self.private)
+        key = id(values[0])
+        if (known := clones.get(key)) is not None:
+            return known, ()
+        private = self.private and key not in clones
+        payload, made = codec.dumps(values, private=private)
+        clones[key] = None if private and made else payload
+        return payload, made
+
     def chunks(
         self, codec: Codec, first: int, count: int
     ) -> Iterator[Chunk | tuple[int, Exception]]:
         """Payloads of [first, first + count); a walker and its error where one cannot be made."""
-        same: dict[int, Encoded] = {}  # clones: one object for many walkers is sent once
-        alone: set[int] = set()  # or twice, if the first one has its arrays for itself
-        only = self.carried[0] if len(self.carried) == 1 else None
-        begin, lengths, parts = 0, list[int](), list[bytes]()
-        blocks: list[int] = []
-        outside: dict[int, int] = {}
-        size = 0
-        for task in range(count):
-            values = self._values(first + task)
-            known = same.get(id(values[0])) if only is not None else None
-            if known is not None:
-                payload, _ = known
-            else:
-                moved = codec.moved
-                private = self.private and id(values[0]) not in alone
-                try:
-                    encoded = payload, made = codec.dumps(values, private=private)
-                except Exception as error:  # pickling runs user code
-                    yield first + task, error
-                    return
-                if only is not None:
-                    if private and made:
-                        alone.add(id(values[0]))
-                    else:
-                        same[id(values[0])] = encoded
-                if made:
-                    blocks.extend(made)
-                    outside[task] = codec.moved - moved
-                    size += outside[task]
-            lengths.append(len(payload))
-            parts.append(payload)
-            size += len(payload)
-            if len(parts) == _CHUNK_TASKS or size >= _CHUNK_BYTES or task == count - 1:
-                yield Chunk(begin, lengths, b"".join(parts), blocks, outside)
-                begin, lengths, parts = task + 1, [], []
-                blocks, outside, size = [], {}, 0
+        clones: dict[int, bytes | None] = {}
+        task = 0
+        while task < count:
+            begin, lengths, parts, size = task, list[int](), list[bytes](), 0
+            blocks: list[int] = []
+            outside: dict[int, int] = {}
+            end = min(begin + _CHUNK_TASKS, count)
+            while task < end and size < _CHUNK_BYTES:
+                # Clones that are plain and small cost no more to write again than to look for.
+                payload = codec.extend(
+                    self.carried, first + task, first + end, _CHUNK_BYTES - size, lengths
+                )
+                if not payload:
+                    moved = codec.moved
+                    try:
+                        payload, made = self._single(codec, first + task, clones)
+                    except Exception as error:  # pickling runs user code
+                        yield first + task, error
+                        return
+                    if made:
+                        blocks.extend(made)
+                        outside[task] = codec.moved - moved
+                        size += outside[task]
+                    lengths.append(len(payload))
+                task = begin + len(lengths)
+                parts.append(payload)
+                size += len(payload)
+            yield Chunk(begin, lengths, b"".join(parts), blocks, outside)

@@ -43,8 +43,6 @@ _REDUCERS: dict[type, Callable[[Any], Any]] = {}
 """How objects of exactly these classes travel; see ``travels_as``."""
 
 _PICKLE_ERRORS = (pickle.PicklingError, AttributeError, TypeError, NotImplementedError, ValueError)
-_NO_BUFFERS = _COUNT.pack(0)
-
 
 Encoded = tuple[bytes, Sequence[int]]
 """A payload's bytes and the blocks of the own heap that were made for it."""
@@ -115,7 +113,7 @@ class Codec:
 
         Writes nothing to shared memory. Raises what looking at a class raises.
         """
-        self._encoder.dumps(value, _NO_BUFFERS, [])
+        self._encoder.dumps(value, [])
 
     def dumps(self, value: object, *, private: bool = False) -> Encoded:
         """Write a value; what pickle refuses as well (lambdas, ``__main__``) goes by cloudpickle.
@@ -128,6 +126,16 @@ class Codec:
         """
         payload, outgoing = self._dumps([value], private)
         return payload, outgoing.made if outgoing else ()
+
+    def extend(
+        self, columns: list[Any], first: int, stop: int, most: int, lengths: list[int]
+    ) -> bytes:
+        """Write the elements [first, stop) of some columns, a payload each, one after another.
+
+        Ends before one that ``dumps`` has to write, and after ``most`` bytes. ``lengths`` gets the
+        length of each payload.
+        """
+        return self._encoder.extend(columns, first, stop, most, lengths)
 
     def dumps_by_value(self, value: object) -> Encoded:
         """Write a value with the functions and classes of ``__main__`` themselves, not their names.
@@ -143,6 +151,9 @@ class Codec:
         If nobody else refers to the value, its arrays that lie in shared memory go along without
         a copy. Raises as ``dumps`` does.
         """
+        if (placed := self._encoder.put(box[0], self.own)) is not None:
+            box.clear()
+            return placed
         payload, outgoing = self._dumps(box, False)
         try:
             return self.own.put(payload), len(payload)
@@ -153,7 +164,7 @@ class Codec:
 
     def _dumps(self, box: list[Any], private: bool) -> tuple[bytes, Outgoing | None]:
         arrays: list[np.ndarray[Any, Any]] = []
-        plain = self._encoder.dumps(box[0], _NO_BUFFERS, arrays)
+        plain = self._encoder.dumps(box[0], arrays)
         if plain is None:
             arrays.clear()
             try:
@@ -196,6 +207,21 @@ class Codec:
         references = outgoing.settle()
         self.moved += outgoing.moved
         return b"".join((_COUNT.pack(len(references)), *references, value))
+
+    def receive(self, sender: int, block: int, length: int) -> Any:
+        """Decode what a process gave away in a block of its heap; its hold on it ends.
+
+        Raises whatever unpickling raises.
+        """
+        heap = self.heaps[sender]
+        if (value := self._decoder.receive(heap, block, length, sender)) is not NOT_PLAIN:
+            return value
+        handed = [(sender, block)]
+        try:
+            return self.loads(heap.peek_block(block, length), None, handed)
+        finally:
+            for index, given in handed:
+                self.heaps[index].release_for(given, sender)
 
     def loads(
         self,

@@ -6,7 +6,6 @@ import os
 import resource
 from dataclasses import dataclass
 from mmap import PAGESIZE
-from typing import Any
 
 from ringwalk._core.arena import Arena
 from ringwalk._core.board import Board, board_bytes
@@ -132,18 +131,6 @@ class Workspace:
             start = self.plan.tasks(self._promised)
             self.arena.reserve(start, self.plan.tasks(tasks) - start)
             self._promised = tasks
-
-    def receive(self, worker: int, block: int, length: int) -> Any:
-        """What a worker committed, decoded; the worker's hold on it ends. For the parent.
-
-        Raises whatever unpickling raises.
-        """
-        handed = [(worker + 1, block)]
-        try:
-            return self.codec.loads(self.heaps[worker + 1].peek_block(block, length), None, handed)
-        finally:
-            for index, given in handed:
-                self.heaps[index].release_for(given, worker + 1)
 
     def forget(self, worker: int) -> None:
         """Free what a dead worker held. pre: its committed results were collected."""
