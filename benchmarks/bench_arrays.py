@@ -2,7 +2,7 @@
 
 * rows of a block: the segment adds one to the row in place; the caller reads the block.
 * arrays: ``f(a) = a + 1.0``, a new array a walker comes back, as in the rivals.
-* arrays, read-only: the same with ``inputs="readonly"``, which spares the worker's private copy.
+* arrays, read-only: the same with ``inputs="readonly"``.
 * objects: a Python object that holds the array; a new one comes back.
 """
 
@@ -18,6 +18,7 @@ import pytest
 
 from benchmarks.contest import WORKERS, Contestant, Scenario, Times, mapping
 from benchmarks.limits.in_process import SameProcess, memcpy
+from benchmarks.limits.two_processes import copy_and_compute
 from benchmarks.rivals.faster_fifo_pool import FasterFifoPool
 from benchmarks.rivals.joblib_parallel import Joblib
 from benchmarks.rivals.process_pool_executor import ProcessPoolExecutor
@@ -148,7 +149,10 @@ def there_and_back(size: str) -> Scenario:
                 check_arrays,
             ),
         ),
-        limits=(memcpy(walkers, length),),
+        limits=(
+            memcpy(walkers, length),
+            copy_and_compute(walkers, partial(make_arrays, walkers, length), check_arrays),
+        ),
         rounds=rounds,
     )
 
