@@ -291,7 +291,7 @@ def test_elements_are_written_one_after_another() -> None:
     array = np.arange(3.0)
     encoder, decoder, lengths = Encoder(LARGE), Decoder(), list[int]()
     columns = [[[1], "a", array, 2.5, object(), 7], [{"k": k} for k in range(6)]]
-    data = encoder.extend(columns, 1, 6, 1 << 20, lengths)
+    data = encoder.extend(columns, 1, 6, 1 << 20, lengths, {})
     assert len(lengths) == 3  # up to the object
     assert sum(lengths) == len(data)
     found = []
@@ -301,22 +301,35 @@ def test_elements_are_written_one_after_another() -> None:
     assert found[0] == ("a", {"k": 1})
     assert (found[1][0] == array).all()
     assert found[2] == (2.5, {"k": 3})
-    assert encoder.extend(columns, 4, 6, 1 << 20, lengths) == b""
-    assert encoder.extend([[np.zeros(LARGE)]], 0, 1, 1 << 20, lengths) == b""
+    assert encoder.extend(columns, 4, 6, 1 << 20, lengths, {}) == b""
+    assert encoder.extend([[np.zeros(LARGE)]], 0, 1, 1 << 20, lengths, {}) == b""
     lengths.clear()
-    assert encoder.extend([list(range(100))], 0, 100, 1, lengths) != b""
+    assert encoder.extend([list(range(100))], 0, 100, 1, lengths, {}) != b""
     assert len(lengths) == 1
 
 
 def test_an_element_that_raises_ends_them() -> None:
     lengths: list[int] = []
-    assert Encoder(LARGE).extend([range(3)], 0, 5, 1 << 20, lengths) != b""
+    assert Encoder(LARGE).extend([range(3)], 0, 5, 1 << 20, lengths, {}) != b""
     assert len(lengths) == 3
 
 
 def test_a_list_met_twice_in_an_element_is_one_list() -> None:
     shared = [1]
     lengths: list[int] = []
-    data = Encoder(LARGE).extend([[[shared, shared]]], 0, 1, 1 << 20, lengths)
+    data = Encoder(LARGE).extend([[[shared, shared]]], 0, 1, 1 << 20, lengths, {})
     ((first, second),) = Decoder().whole(data)
     assert first is second
+
+
+def test_a_clone_of_some_size_is_written_once() -> None:
+    one, other = list(range(1000)), list(range(1000))
+    lengths: list[int] = []
+    clones: dict[int, bytes | None] = {}
+    data = Encoder(LARGE).extend([[one, 1, one, other]], 0, 4, 1 << 20, lengths, clones)
+    assert set(clones) == {id(one), id(other)}
+    assert lengths[0] == lengths[2] == lengths[3] > lengths[1]
+    assert data[: lengths[0]] == clones[id(one)]
+    assert Decoder().whole(data[lengths[0] + lengths[1] :][: lengths[2]]) == (one,)
+    known = Encoder(LARGE).extend([[one]], 0, 1, 1 << 20, lengths, {id(one): b"known"})
+    assert known == b"known"

@@ -16,7 +16,7 @@ import pickle
 
 import numpy as np
 
-from ringwalk._core.encoder import is_current
+from ringwalk._core.classes import is_current
 
 cdef extern from "Python.h":
     object PyComplex_FromDoubles(double, double)

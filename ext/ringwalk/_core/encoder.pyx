@@ -31,11 +31,11 @@ from libc.string cimport memcpy, memset
 from ringwalk._core.heap cimport Heap
 from ringwalk._core.plain cimport DEEPEST, FORTRAN, READONLY
 
-import copyreg
 import pickle
-import sys
 
 import numpy as np
+
+from ringwalk._core.classes import is_current, is_data_descriptor, keeps_state_in_dict
 
 cdef extern from "Python.h":
     bint PyLong_CheckExact(object)
@@ -57,42 +57,11 @@ cnp.import_array()
 
 cdef enum:
     SHORTEST_SHARED = 64  # a shorter text is written again rather than looked for
-    HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a class statement
+    CLONED_FROM = 4096  # so is a shorter element
 
 cdef set SCALARS = {
     kind for kind in np.sctypeDict.values() if not issubclass(kind, (np.object_, np.flexible))
 }
-
-
-class _Bare:
-    """What an instance without slots and without a base in C looks like."""
-
-
-cdef Py_ssize_t _bare_size = _Bare.__basicsize__
-
-
-def _keeps_state_in_dict(cls):
-    """Whether pickle would take an instance apart into its class and its ``__dict__``."""
-    return (
-        cls.__reduce_ex__ is object.__reduce_ex__
-        and cls.__reduce__ is object.__reduce__
-        and cls.__getstate__ is object.__getstate__
-        and cls.__new__ is object.__new__
-        and cls.__basicsize__ == _bare_size
-        and cls.__itemsize__ == 0
-        and cls not in copyreg.dispatch_table
-        and not any(hasattr(cls, name) for name in
-                    ("__setstate__", "__getnewargs__", "__getnewargs_ex__", "__slots__"))
-        and all(base is object or base.__flags__ & HEAP_TYPE for base in cls.__mro__)
-    )
-
-
-def is_current(cls):
-    """Whether a class is still what is found under its name, as pickle would ask."""
-    found = sys.modules.get(cls.__module__)
-    for name in cls.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return found is cls
 
 
 def are_light(values, Py_ssize_t longest):
@@ -105,10 +74,6 @@ def are_light(values, Py_ssize_t longest):
                   or value is True or value is False or PyComplex_CheckExact(value)):
             return False
     return True
-
-
-def _is_data_descriptor(cls, name):
-    return hasattr(type(getattr(cls, "__dict__", {}).get(name)), "__set__")
 
 
 @cython.final
@@ -156,27 +121,36 @@ cdef class Encoder:
         return PyBytes_FromStringAndSize(<char *>self.data, self.used)
 
     def put(self, value, Heap heap not None):
-        """``dumps`` into a block: its number and the length; None if there are large arrays, too.
-        """
+        """``dumps`` into a block: its number and length. None also if there are large arrays."""
         cdef list large = []
         if not self.write(value, large) or large:
             return None
         return heap.put_bytes(self.data, self.used), self.used
 
-    def extend(self, list columns, Py_ssize_t first, Py_ssize_t stop, size_t most, list lengths):
+    def extend(self, list columns, Py_ssize_t first, Py_ssize_t stop, size_t most, list lengths,
+               dict clones):
         """Payloads for the elements [first, stop) of some columns, one after another, as bytes.
 
         Each is a tuple of one element of each column. Ends before one that is not plain or has
-        large arrays, and after ``most`` bytes. ``lengths`` gets the length of each.
+        large arrays, and after ``most`` bytes. ``lengths`` gets the length of each. ``clones`` has
+        the payloads of objects that are the only element, by id: it gets those of some size.
         """
         cdef Py_ssize_t at
         cdef size_t written = 0
         self.used = 0
         self.large = []
+        only = columns[0] if len(columns) == 1 else None
         try:
             for at in range(first, stop):
-                if written >= most or not self.elements(columns, at) or self.large:
+                if written >= most:
                     break
+                known = clones.get(id(only[at])) if clones and only is not None else None
+                if known is not None:
+                    self.bytes(PyBytes_AS_STRING(known), PyBytes_GET_SIZE(known))
+                elif not self.elements(columns, at) or self.large:
+                    break
+                elif only is not None and self.used - written >= CLONED_FROM:
+                    clones[id(only[at])] = (<const char *>self.data)[written:self.used]
                 lengths.append(self.used - written)
                 written = self.used
         except Exception:
@@ -190,8 +164,7 @@ cdef class Encoder:
         self.memo.clear()
         self.memo[0] = -1  # the tuple's number; no object has this id
         self.no_buffers()
-        if not self.counted(c"t", len(columns)):
-            return 0
+        self.counted(c"t", len(columns))
         for column in columns:
             if not self.value(column[at], 1):
                 return 0
@@ -207,9 +180,8 @@ cdef class Encoder:
             self.memo.clear()
             self.large = None
 
-    cdef int no_buffers(self) except -1:
-        memset(self.reserve(sizeof(uint64_t)), 0, sizeof(uint64_t))
-        return 1
+    cdef void *no_buffers(self) except NULL:
+        return memset(self.reserve(sizeof(uint64_t)), 0, sizeof(uint64_t))
 
     cdef uint8_t *reserve(self, size_t more) except NULL:
         cdef size_t room
@@ -360,7 +332,7 @@ cdef class Encoder:
         cdef PyObject *element
         layouts = self.layouts.get(cls, False)
         if layouts is False:
-            plain = cls not in self.others and _keeps_state_in_dict(cls)
+            plain = cls not in self.others and keeps_state_in_dict(cls)
             layouts = self.layouts[cls] = {} if plain else None
         if layouts is None:
             return 0
@@ -379,7 +351,7 @@ cdef class Encoder:
     cdef bytes describe(self, cls, tuple names):
         """A class and its attributes, pickled; empty where pickle has to take over."""
         for name in names:
-            if type(name) is not str or any(_is_data_descriptor(c, name) for c in cls.__mro__):
+            if type(name) is not str or any(is_data_descriptor(c, name) for c in cls.__mro__):
                 return b""
         try:
             return pickle.dumps((cls, names), 5)

@@ -134,9 +134,9 @@ class Wire:
             outside: dict[int, int] = {}
             end = min(begin + _CHUNK_TASKS, count)
             while task < end and size < _CHUNK_BYTES:
-                # Clones that are plain and small cost no more to write again than to look for.
+                room = _CHUNK_BYTES - size
                 payload = codec.extend(
-                    self.carried, first + task, first + end, _CHUNK_BYTES - size, lengths
+                    self.carried, first + task, first + end, room, lengths, clones
                 )
                 if not payload:
                     moved = codec.moved

@@ -128,14 +128,20 @@ class Codec:
         return payload, outgoing.made if outgoing else ()
 
     def extend(
-        self, columns: list[Any], first: int, stop: int, most: int, lengths: list[int]
+        self,
+        columns: list[Any],
+        first: int,
+        stop: int,
+        most: int,
+        lengths: list[int],
+        clones: dict[int, bytes | None],
     ) -> bytes:
         """Write the elements [first, stop) of some columns, a payload each, one after another.
 
         Ends before one that ``dumps`` has to write, and after ``most`` bytes. ``lengths`` gets the
-        length of each payload.
+        length of each payload, ``clones`` the payloads of objects that are worth looking for.
         """
-        return self._encoder.extend(columns, first, stop, most, lengths)
+        return self._encoder.extend(columns, first, stop, most, lengths, clones)
 
     def dumps_by_value(self, value: object) -> Encoded:
         """Write a value with the functions and classes of ``__main__`` themselves, not their names.
