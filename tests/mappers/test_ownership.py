@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ringwalk import SegmentError, TransferError, WorkerMapper
+from ringwalk import SegmentError, TaskMapper, TransferError, WorkerMapper
 from ringwalk._core.allocator import MOST_SERVED, SERVED_FROM
 
 Array = np.ndarray[Any, Any]
@@ -246,3 +246,20 @@ def test_an_error_with_an_array_in_it() -> None:
             cause = caught.value.__cause__
             assert isinstance(cause, ValueError)
             assert (cause.args[0] == 2.0).all()
+
+
+def test_a_forked_task_changes_no_result_that_it_is_given() -> None:
+    def overwrite(a: Array) -> Array:
+        a += 1.0
+        return a
+
+    with WorkerMapper(add, num_workers=1) as mapper:
+        ((_, elsewhere),) = mapper.map([big(1)])
+    with TaskMapper(overwrite, num_workers=2) as mapper:
+        (state,) = mapper.map([big(1)])
+        results = mapper.map([state, state, state, elsewhere])
+        assert [float(result[0]) for result in results] == [3.0] * 4
+        assert (state == 2.0).all()
+        assert (elsewhere == 2.0).all()
+        results[0][:] = 0.0
+        assert (results[1] == 3.0).all()

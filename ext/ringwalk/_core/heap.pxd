@@ -51,6 +51,7 @@ cdef class Heap:
     cdef void *lend(self, size_t length, uint64_t most) except? NULL
     cdef size_t room(self, const void *address) noexcept
     cdef int take_back(self, const void *address) except -1
+    cdef int part(self) except -1
     cdef list hold_viewed(self)
     cdef int unhold_viewed(self, list blocks) except -1
 

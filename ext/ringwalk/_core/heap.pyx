@@ -9,9 +9,18 @@ import os
 import weakref
 
 from ringwalk._core.arena cimport Arena
-from ringwalk._core.status cimport RW_NO_MEMORY, RW_OK, check
+from ringwalk._core.status cimport RW_NO_MEMORY, RW_OK, RW_OS, check
 
 from ringwalk._core.headroom import refuse
+
+cdef extern from "sys/mman.h":
+    enum:
+        PROT_READ
+        PROT_WRITE
+        MAP_PRIVATE
+        MAP_FIXED
+    void *MAP_FAILED
+    void *mmap(void *address, size_t length, int protection, int flags, int fd, long offset)
 
 cdef extern from "Python.h":
     enum:
@@ -71,6 +80,15 @@ def hold_all():
 def unhold_all(held):
     for heap, blocks in held:
         (<Heap>heap).unhold_viewed(blocks)
+
+
+def part_views():
+    """In a forked process: have the memory of inherited views for itself, copied as it is written.
+
+    What others write later it may see or not. For while they are held: see ``hold_all``.
+    """
+    for heap in _heaps:
+        (<Heap>heap).part()
 
 
 # The collector may not clear the handle or the views of a dead cycle: a view's __dealloc__ uses
@@ -278,6 +296,14 @@ cdef class Heap:
         cdef uint64_t offset = 0, size = 0
         if rw_heap_find(&self.c, address, &block, &offset, &size):
             self.unhold(block)
+        return 0
+
+    cdef int part(self) except -1:
+        cdef size_t address, length
+        for address, length in self.viewed():
+            if mmap(<void *>address, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED,
+                    self.arena.c.fd, address - <size_t>self.arena.c.base) == MAP_FAILED:
+                check(RW_OS)
         return 0
 
     cdef list hold_viewed(self):

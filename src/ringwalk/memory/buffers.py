@@ -37,6 +37,7 @@ class Outgoing:
     """The buffers of one payload, on their way out.
 
     Args:
+        heaps: in which a buffer that lies there is not copied.
         gives: whether this process gives its holds away: a worker, not the parent.
         private: whether the receiver may write in the blocks that are written for it.
 
@@ -59,7 +60,7 @@ class Outgoing:
 
     def add(self, raw: memoryview) -> None:
         """Take a contiguous buffer along. Raises HeapFullError."""
-        found = locate(self._heaps, raw)
+        found = locate(self._heaps, raw) if self._heaps else None
         if found is None:
             self._references.append(self._copied(raw, raw.readonly))
             return

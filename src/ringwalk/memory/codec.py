@@ -93,11 +93,13 @@ class Codec:
     Attributes:
         moved: bytes of buffers that were copied to shared memory for payloads that this process
             encoded or decoded, in all.
+        names: whether a buffer that lies in a heap already is named, and not copied.
         taken: buffers that it decoded, in all.
     """
 
     def __init__(self, heaps: Sequence[Heap], own: int) -> None:
         self.moved = self.taken = 0
+        self.names = True
         self.heaps = heaps
         self.own = heaps[own]
         self._encoder = Encoder(OUT_OF_BAND_FROM, _REDUCERS)
@@ -206,7 +208,8 @@ class Codec:
             return self._assemble(box, pickled, outgoing), outgoing
 
     def _outgoing(self, private: bool) -> Outgoing:
-        return Outgoing(self.heaps, self.own, gives=self.own.index > 0, private=private)
+        heaps = self.heaps if self.names else ()
+        return Outgoing(heaps, self.own, gives=self.own.index > 0, private=private)
 
     def _assemble(self, box: list[Any], value: bytes, outgoing: Outgoing) -> bytes:
         box.clear()

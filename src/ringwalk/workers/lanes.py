@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from ringwalk._core.board import RUNNING, SLOT_READY
-from ringwalk._core.heap import hold_all, unhold_all
+from ringwalk._core.heap import hold_all, part_views, unhold_all
 from ringwalk._core.process import (
     Undisturbed,
     die_with_parent,
@@ -242,7 +242,9 @@ def run_lane(setup: Setup, inherited: Workspace, job: Job, slot: int, parent: in
         reset_signals()
         prefer_as_victim()
         limit_threads(setup.threads)
+        part_views()
         space = Workspace(inherited.plan, inherited.arena, inherited.wake_fd, slot)
+        space.codec.names = False  # a view that a task may have written is its own
         board, heap = space.board, space.codec.own
         publish = Publisher(space)
         # What a child need not make itself, it need not copy pages for. A context it must make.
