@@ -42,7 +42,7 @@ class Setup:
     def prepares(self) -> bool:
         """Whether a worker does what may fail, or take any time, before its first task."""
         custom = self.worker_init is not None or self.worker_type is not Worker
-        return custom or self.devices is not None
+        return custom or self.devices is not None or self.cores is not None
 
 
 def offered_names(segment_func: SegmentFunc) -> frozenset[str]:
