@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import NoReturn, TypeVar
 
-from ringwalk._core.process import Undisturbed
+from ringwalk._core.process import Undisturbed, fork
 from ringwalk.workers.devices import Device, bind_device, device_for
 from ringwalk.workers.loaded import thread_pools
 from ringwalk.workers.logs import quiet_logging
@@ -60,22 +60,34 @@ def flush_streams() -> None:
             file.flush()
 
 
-def patiently(fork: Callable[[], Forked]) -> Forked:
+def patiently(attempt: Callable[[], Forked]) -> Forked:
     """Fork, but take a refusal for want of processes or memory as back-pressure.
 
     Raises OSError when it lasts.
     """
     for pause in _FORK_PAUSES_S:
         try:
-            return fork()
+            return attempt()
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.ENOMEM):
                 raise
         time.sleep(pause)
-    return fork()
+    return attempt()
 
 
-def fork_watched(begin: Callable[[], int]) -> tuple[int, int]:
+def fork_watched(life: Callable[[], NoReturn]) -> tuple[int, int]:
+    """Fork a process that lives ``life``; its pid and a pidfd of it. Raises as ``watched`` does."""
+
+    def begin() -> int:
+        pid = patiently(fork)
+        if pid == 0:
+            life()
+        return pid
+
+    return watched(begin)
+
+
+def watched(begin: Callable[[], int]) -> tuple[int, int]:
     """The pid of a process that ``begin`` forks, and a pidfd of it; ``begin`` returns here only.
 
     A process that cannot be watched is ended at once: raises OSError, and none is left.

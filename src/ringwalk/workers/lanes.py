@@ -111,15 +111,12 @@ class LaneCrew:
         with forking():
             leash, theirs = os.pipe2(os.O_CLOEXEC)
 
-            def begin() -> int:
-                pid = patiently(fork)
-                if pid == 0:
-                    os.close(leash)
-                    run_lane(self._setup, self._space, job, slot, parent)
-                return pid
+            def life() -> NoReturn:
+                os.close(leash)
+                run_lane(self._setup, self._space, job, slot, parent)
 
             try:
-                pid, pidfd = fork_watched(begin)
+                pid, pidfd = fork_watched(life)
             except BaseException:
                 os.close(theirs)
                 _let_go(leash)

@@ -17,7 +17,7 @@ import cloudpickle
 from ringwalk._core import process
 from ringwalk._core.arena import Arena
 from ringwalk._core.heap import hold_all, unhold_all
-from ringwalk.workers.bootstrap import fork_watched, patiently
+from ringwalk.workers.bootstrap import patiently, watched
 from ringwalk.workers.cuda_guard import check_fork_safe
 from ringwalk.workers.main_module import describe_main, import_main_when_needed, main_hidden
 from ringwalk.workers.openmp import release_openmp_threads
@@ -76,7 +76,7 @@ def fork_template(
 
     check_fork_safe()
     release_openmp_threads()
-    pid, pidfd = fork_watched(begin)
+    pid, pidfd = watched(begin)
     return Template(pidfd, control, lambda: os.waitpid(pid, 0))
 
 
