@@ -199,10 +199,9 @@ def test_names_are_escaped(fake: Fake) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium")
-def test_a_browser_lays_it_out(tmp_path: Path) -> None:
-    with WorkerMapper(work, 2) as mapper:
-        mapper.map(range(100))
-        mapper.timeline.report(tmp_path / "report.html")
+def test_a_browser_lays_it_out(fake: Fake, tmp_path: Path) -> None:
+    bars = [(k, k % 2, 0.1 * (k // 2), 0.1 * (k // 2) + 0.08, "done") for k in range(20)]
+    fake(bars, workers=2, end=1.0).report(tmp_path / "report.html")
     assert CHROMIUM is not None
     command = [
         CHROMIUM,
