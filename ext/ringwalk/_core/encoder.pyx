@@ -122,8 +122,7 @@ cdef class Encoder:
 
     def put(self, value, Heap heap not None):
         """``dumps`` into a block: its number and length. None also if there are large arrays."""
-        cdef list large = []
-        if not self.write(value, large) or large:
+        if not self.write(value, large := []) or large:
             return None
         return heap.put_bytes(self.data, self.used), self.used
 

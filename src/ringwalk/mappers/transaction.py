@@ -272,9 +272,9 @@ class Transaction:
 
     def _take_in(self, task: int, state: int, worker: int, block: int, length: int) -> None:
         walker, moved, taken = self.first + task, self._codec.moved, self._codec.taken
-        if state in (CANCELLED, LOST):
-            return  # cancelled: no result; lost: its error is known already
-        if state not in (DONE, FAILED):
+        if state != DONE and state != FAILED:
+            if state in (CANCELLED, LOST):
+                return  # cancelled: no result; lost: its error is known already
             raise RingwalkError(f"task {task} has the unknown state {state}; please report this")
         try:
             value = self._codec.receive(worker + 1, block, length)
