@@ -121,8 +121,7 @@ class Transaction:
                 "segment function refer to it"
             ) from error
         self._held.extend(blocks)
-        offset = self._put(header)
-        self._board.announce(self._epoch, offset, len(header))
+        self._board.announce(self._epoch, self._put(header), len(header))
         if not wire.carried:
             self._arm_all()
             return
@@ -313,11 +312,10 @@ class Transaction:
         self._pool.crew.restart(death.slot)
 
     def _may_retry(self, task: int) -> bool:
-        _, attempt, _, _ = self._board.state(task)
         return (
             not self._stopping
             and task not in self._timed_out
-            and attempt < self._options.max_retries
+            and self._board.state(task)[1] < self._options.max_retries
             and self._renew_input(task)
         )
 
