@@ -6,19 +6,22 @@ import importlib.util
 import sys
 from pathlib import Path
 
-_FILE = Path(__file__).parents[1] / "mappers" / "test_contract.py"
-_SPEC = importlib.util.spec_from_file_location("mapper_contract", _FILE)
-assert _SPEC is not None
-assert _SPEC.loader is not None
-_contract = importlib.util.module_from_spec(_SPEC)
-sys.modules["mapper_contract"] = _contract  # where the nodes find its segment functions
-_SPEC.loader.exec_module(_contract)
+_FILES = ("test_contract.py", "test_block_maps.py", "test_life.py")
 
-# Those that take any_mapper get the one of this folder.
-globals().update(
-    {
+for _file in _FILES:
+    _path = Path(__file__).parents[1] / "mappers" / _file
+    _name = f"mapper_{_path.stem}"
+    _spec = importlib.util.spec_from_file_location(_name, _path)
+    assert _spec is not None
+    assert _spec.loader is not None
+    _module = importlib.util.module_from_spec(_spec)
+    sys.modules[_name] = _module  # where the nodes find its segment functions
+    _spec.loader.exec_module(_module)
+    # Those that take any_mapper get the one of this folder.
+    _tests = {
         name: test
-        for name, test in vars(_contract).items()
+        for name, test in vars(_module).items()
         if name.startswith("test_") and "any_mapper" in test.__annotations__
     }
-)
+    assert _tests, f"no test of {_file} is for any mapper"
+    globals().update(_tests)
