@@ -6,6 +6,7 @@ taken note of what came of it.
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -84,8 +85,9 @@ def test_each_worker_is_there_once(
                 return poll(crew, timeout)
 
             monkeypatch.setattr(persistent.PersistentCrew, "poll", resume)
+        # More than one map: a worker may run a whole one before its template tells of it.
         with pytest.raises(KeyboardInterrupt):
-            mapper.map(range(8))
+            all(mapper.map([1]) for _ in itertools.count())
         came.add("SIGINT")
         for _ in range(3):
             results = mapper.map(range(100))
