@@ -9,6 +9,7 @@ import resource
 import select
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +19,8 @@ import numpy as np
 import pytest
 
 from ringwalk import Mapper, Row, SegmentTimeout, WalkerBlock, WorkerDied, WorkerMapper
+from ringwalk.workers.persistent import PersistentCrew
+from ringwalk.workers.pool import Pool
 
 POISON = 5
 
@@ -253,3 +256,35 @@ def test_a_worker_that_burns_time_in_python_can_be_ended(process_mapper: type[Ma
         with pytest.raises(SegmentTimeout):
             mapper.map([POISON])
         assert mapper.map([1]) == [1]
+
+
+def test_all_deaths_are_settled_before_any_worker_is_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A new template starts all slots at once: the last to be settled could be alive again."""
+    order: list[str] = []
+
+    def noted(owner: type, name: str) -> None:
+        function = getattr(owner, name)
+
+        def call(*args: Any) -> Any:
+            order.append(name)
+            return function(*args)
+
+        monkeypatch.setattr(owner, name, call)
+
+    def segment(k: int) -> int:
+        if k == POISON and not mark.exists():
+            mark.touch()
+            os.kill(os.getppid(), signal.SIGKILL)
+            signal.pause()
+        return k
+
+    with tempfile.TemporaryDirectory() as folder:
+        mark = Path(folder) / "mark"
+        with WorkerMapper(segment, num_workers=3) as mapper:
+            mapper.map(range(POISON))
+            noted(Pool, "settle")
+            noted(PersistentCrew, "restart")
+            assert mapper.map(range(10)) == list(range(10))
+    assert order == ["settle"] * 3 + ["restart"] * 3

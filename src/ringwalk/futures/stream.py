@@ -225,19 +225,24 @@ class Stream:
 
         Raises RingwalkError, OSError: workers cannot be had.
         """
-        for death in self.crew.handle(events) if events else ():
-            self.mourn(death)
-            self.crew.restart(death.slot)
+        self._replace(self.crew.handle(events) if events else ())
         self.collect()
 
     def look_after(self) -> None:
         """A while without news: look for what an interrupted look may have lost."""
-        for slot in range(self.pool.setup.num_workers):
-            if self._started and self.crew.vacant(slot):
-                self.mourn(Death(slot, None, signal.SIGKILL, was_ready=True))
-                self.crew.restart(slot)
+        slots = range(self.pool.setup.num_workers) if self._started else ()
+        vacant = filter(self.crew.vacant, slots)
+        self._replace([Death(slot, None, signal.SIGKILL, was_ready=True) for slot in vacant])
         self.push_lost_hints()
         self.board.wake_workers()  # the one that was to see a hint may be stopped
+
+    def _replace(self, deaths: Sequence[Death]) -> None:
+        for death in deaths:
+            self.mourn(death)
+        # Not before: a new template starts all slots at once, and what a worker that is new in one
+        # has claimed must not be taken for a dead one's.
+        for death in deaths:
+            self.crew.restart(death.slot)
 
     def mourn(self, death: Death) -> None:
         """A worker is dead: hand out again what it ran, or give it up."""

@@ -196,6 +196,10 @@ class Transaction:
                 deaths = self._pool.crew.wait(0) if self.open else ()
             for death in deaths:
                 self._mourn(death)
+            # After all: a new template starts all slots at once, and what the new worker of one has
+            # claimed and holds would be taken for the dead one's.
+            for death in deaths if self.open and not self._stopping else ():
+                self._pool.crew.restart(death.slot)
             self._look_after(len(deaths), idle=self.finished == finished)
             self.on_look()
         return [self.first + task for task in self._fresh or ()]
@@ -295,7 +299,7 @@ class Transaction:
                     self.returned.append(walker)
 
     def _mourn(self, death: Death) -> None:
-        """A worker is dead: settle what it ran, free what it held, start another."""
+        """A worker is dead: settle what it ran, free what it held."""
         self._collect()  # what it committed before it died counts
         for_memory = death.signal == signal.SIGKILL and self._pool.memory_kills.explain_one()
         for task in self._board.claimed_by(death.slot, self._armed):
@@ -307,9 +311,6 @@ class Transaction:
         if retried:
             self._board.push(self._epoch, retried)
         self._collect()
-        if not self.open or self._stopping:
-            return
-        self._pool.crew.restart(death.slot)
 
     def _may_retry(self, task: int) -> bool:
         return (

@@ -77,18 +77,19 @@ class PersistentCrew:
         if len(self._ready) == self._setup.num_workers and not events:
             return
         self.handle(events)
-        for slot in range(self._setup.num_workers):
-            if slot not in self._pidfds and slot not in self._starting:
-                self._space.forget(slot)
-                self.restart(slot)
+        self._replace(list(filter(self.vacant, range(self._setup.num_workers))))
         if self._start_method == "fork" and not self._setup.prepares:
             return
         while len(self._ready) < self._setup.num_workers:
-            for death in self.wait(_ANSWER_TIMEOUT_S):
-                self._space.forget(death.slot)
-                self.restart(death.slot)
+            self._replace([death.slot for death in self.wait(_ANSWER_TIMEOUT_S)])
             if self._unanswered(_ANSWER_TIMEOUT_S):
                 self._replace_template()
+
+    def _replace(self, slots: Sequence[int]) -> None:
+        for slot in slots:
+            self._space.forget(slot)
+        for slot in slots:  # not before: a new template starts all of them at once
+            self.restart(slot)
 
     def restart(self, slot: int) -> None:
         if self._template is None:
