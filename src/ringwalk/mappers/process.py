@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ringwalk._core.process import Undisturbed
 from ringwalk._core.process import harden as harden_process
 from ringwalk._core.process import in_main_interpreter, is_elevated
 from ringwalk.errors import ClosedError, ConfigError, MapError
@@ -107,7 +108,8 @@ class ProcessMapper(Mapper):
 
     def _stop(self) -> None:
         if self._pool is not None and self._finalizer is not None:
-            self._last_memory = self._memory()  # its workers cannot be asked any more
+            with Undisturbed():  # a Ctrl-C between open and with would leave a file to the collector
+                self._last_memory = self._memory()  # its workers cannot be asked any more
             if self._history is not None:
                 self._history.keep()
             # Not by the finalizer, which is spent at once: a Ctrl-C before close has begun would
