@@ -11,9 +11,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ringwalk._core.process import Undisturbed
+from ringwalk._core.process import Undisturbed, in_main_interpreter, is_elevated
 from ringwalk._core.process import harden as harden_process
-from ringwalk._core.process import in_main_interpreter, is_elevated
 from ringwalk.errors import ClosedError, ConfigError, MapError
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.base import Mapper, raise_first
@@ -108,7 +107,7 @@ class ProcessMapper(Mapper):
 
     def _stop(self) -> None:
         if self._pool is not None and self._finalizer is not None:
-            with Undisturbed():  # a Ctrl-C between open and with would leave a file to the collector
+            with Undisturbed():  # or Ctrl-C leaves a file that was just opened to the collector
                 self._last_memory = self._memory()  # its workers cannot be asked any more
             if self._history is not None:
                 self._history.keep()
