@@ -209,9 +209,6 @@ int rw_template_run(int control, pid_t owner, int workers) {
         self.polled[i] = (struct pollfd){-1, POLLIN, 0};
     self.polled[CONTROL].fd = control;
     self.polled[OWNER].fd = watched;
-    for (int slot = 0; slot < workers; slot++)
-        if (spawn(&self, slot))
-            return slot;
     for (;;) {
         if (poll(self.polled, (nfds_t)(FIRST + workers), -1) < 0) {
             if (errno == EINTR)

@@ -8,10 +8,10 @@
 
 #include <sys/types.h>
 
-/* Be the template of a process, over a socket: fork one worker for each slot, and another when
- * told. Returns in each worker, which is killed when the template ends: its slot. Never returns in
- * the template. It ends when told to, after the workers, which get a moment to leave by themselves;
- * and when the owner ends, after it killed them.
+/* Be the template of a process, over a socket: fork a worker for a slot when told. Returns in each
+ * worker, which is killed when the template ends: its slot. Never returns in the template. It ends
+ * when told to, after the workers, which get a moment to leave by themselves; and when the owner
+ * ends, after it killed them.
  * pre: single-threaded, the owner is a living process.
  * In a worker all signals but SIGTERM are blocked, and their handlers are still the caller's. */
 int rw_template_run(int control, pid_t owner, int workers);

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from ringwalk import Mapper, Row, SegmentTimeout, WalkerBlock, WorkerDied, WorkerMapper
-from ringwalk.workers.persistent import PersistentCrew
+from ringwalk.workers.crew import Death
 from ringwalk.workers.pool import Pool
 
 POISON = 5
@@ -258,20 +258,16 @@ def test_a_worker_that_burns_time_in_python_can_be_ended(process_mapper: type[Ma
         assert mapper.map([1]) == [1]
 
 
-def test_all_deaths_are_settled_before_any_worker_is_replaced(
+def test_a_slot_stays_vacant_until_its_death_is_settled(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A new template starts all slots at once: the last to be settled could be alive again."""
-    order: list[str] = []
+    """What the successor has claimed would be taken for the dead one's."""
+    settled: list[bool] = []
+    settle = Pool.settle
 
-    def noted(owner: type, name: str) -> None:
-        function = getattr(owner, name)
-
-        def call(*args: Any) -> Any:
-            order.append(name)
-            return function(*args)
-
-        monkeypatch.setattr(owner, name, call)
+    def watched(pool: Pool, death: Death, *rest: Any) -> Any:
+        settled.append(pool.crew.vacant(death.slot))
+        return settle(pool, death, *rest)
 
     def segment(k: int) -> int:
         if k == POISON and not mark.exists():
@@ -284,7 +280,6 @@ def test_all_deaths_are_settled_before_any_worker_is_replaced(
         mark = Path(folder) / "mark"
         with WorkerMapper(segment, num_workers=3) as mapper:
             mapper.map(range(POISON))
-            noted(Pool, "settle")
-            noted(PersistentCrew, "restart")
+            monkeypatch.setattr(Pool, "settle", watched)
             assert mapper.map(range(10)) == list(range(10))
-    assert order == ["settle"] * 3 + ["restart"] * 3
+    assert settled == [True] * 3

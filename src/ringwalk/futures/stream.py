@@ -218,7 +218,8 @@ class Stream:
         """Have the workers started, if they were not."""
         if not self._started:
             self._started = True
-            self.crew.restart(0)  # the first start brings all slots up
+            for slot in range(self.pool.setup.num_workers):
+                self.crew.restart(slot)
 
     def attend(self, events: Events) -> None:
         """Answer workers, bury and replace the dead, take in what became final.
@@ -239,9 +240,6 @@ class Stream:
     def _replace(self, deaths: Sequence[Death]) -> None:
         for death in deaths:
             self.mourn(death)
-        # Not before: a new template starts all slots at once, and what a worker that is new in one
-        # has claimed must not be taken for a dead one's.
-        for death in deaths:
             self.crew.restart(death.slot)
 
     def mourn(self, death: Death) -> None:

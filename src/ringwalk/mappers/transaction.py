@@ -196,10 +196,8 @@ class Transaction:
                 deaths = self._pool.crew.wait(0) if self.open else ()
             for death in deaths:
                 self._mourn(death)
-            # After all: a new template starts all slots at once, and what the new worker of one has
-            # claimed and holds would be taken for the dead one's.
-            for death in deaths if self.open and not self._stopping else ():
-                self._pool.crew.restart(death.slot)
+                if self.open and not self._stopping:
+                    self._pool.crew.restart(death.slot)
             self._look_after(len(deaths), idle=self.finished == finished)
             self.on_look()
         return [self.first + task for task in self._fresh or ()]

@@ -98,10 +98,7 @@ class Crew(Protocol):
         """
 
     def restart(self, slot: int) -> None:
-        """Start a slot again whose death ``wait`` told, during a map. Does not wait for it.
-
-        pre: all deaths that were told are settled, as it may start every vacant slot.
-        """
+        """Start a vacant slot, whose death is settled, during a map. Does not wait for it."""
 
     def wait(self, timeout: float | None) -> Sequence[Death]:
         """Sleep until a worker wakes the parent, one dies, or timeout seconds passed."""

@@ -77,35 +77,35 @@ class PersistentCrew:
         if len(self._ready) == self._setup.num_workers and not events:
             return
         self.handle(events)
-        self._replace(list(filter(self.vacant, range(self._setup.num_workers))))
+        for slot in filter(self.vacant, range(self._setup.num_workers)):
+            self._replace(slot)
         if self._start_method == "fork" and not self._setup.prepares:
             return
         while len(self._ready) < self._setup.num_workers:
-            self._replace([death.slot for death in self.wait(_ANSWER_TIMEOUT_S)])
+            for death in self.wait(_ANSWER_TIMEOUT_S):
+                self._replace(death.slot)
             if self._unanswered(_ANSWER_TIMEOUT_S):
                 self._replace_template()
 
-    def _replace(self, slots: Sequence[int]) -> None:
-        for slot in slots:
-            self._space.forget(slot)
-        for slot in slots:  # not before: a new template starts all of them at once
-            self.restart(slot)
+    def _replace(self, slot: int) -> None:
+        self._space.forget(slot)
+        self.restart(slot)
 
     def restart(self, slot: int) -> None:
-        if self._template is None:
-            self._start_template()
-        elif slot not in self._starting:
-            # A Ctrl-C between asking and taking note of it would have the next map ask again, and
-            # two workers of one slot write to one heap, over each other's results.
-            with Undisturbed():
-                if not self._starting:
-                    self._asked_at = time.monotonic()
-                # A template that is gone takes what it was asked for along: see _lose_template.
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    send(self._template.control, Message(Kind.SPAWN, slot))
-                self._starting.add(slot)
+        template = self._template or self._start_template()
+        # Two workers of one slot would write to one heap, over each other's results. A Ctrl-C
+        # between asking and taking note of it would have the next map ask again.
+        with Undisturbed():
+            if not self.vacant(slot):  # a signal handler that looked after the workers was first
+                return
+            if not self._starting:
+                self._asked_at = time.monotonic()
+            # A template that is gone takes what it was asked for along: see _lose_template.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                send(template.control, Message(Kind.SPAWN, slot))
+            self._starting.add(slot)
 
-    def _start_template(self) -> None:
+    def _start_template(self) -> Template:
         with forking():
             ours, theirs = pair()
             try:
@@ -136,8 +136,7 @@ class PersistentCrew:
             self._template = template
             self._poll.register(ours, select.POLLIN)
             self._poll.register(template.pidfd, select.POLLIN)
-            self._starting = set(range(self._setup.num_workers))  # it does so by itself
-            self._asked_at = time.monotonic()
+        return template
 
     def _unanswered(self, seconds: float) -> bool:
         """Whether a worker that was asked for that long ago was not forked yet."""
