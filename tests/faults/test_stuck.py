@@ -19,7 +19,11 @@ from typing import Any
 import pytest
 
 from ringwalk import Mapper, SegmentTimeout, TaskMapper, WorkerDied, WorkerMapper
-from ringwalk.workers import persistent
+from ringwalk.mappers import deadline
+from ringwalk.mappers.deadline import Deadline
+from ringwalk.workers import persistent, template
+from ringwalk.workers.loop import serve
+from ringwalk.workers.persistent import PersistentCrew
 
 Rounds = Callable[[int, int], int]
 Within = Callable[[float], float]
@@ -142,3 +146,37 @@ def test_worker_init_has_no_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
 
     with WorkerMapper(lambda k, context: context, num_workers=2, worker_init=take_long) as mapper:
         assert min(mapper.map(range(2))) >= begun + 1.0
+
+
+def test_a_worker_that_just_became_ready_has_not_been_idle(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That tasks waited while it started is no fault of its own."""
+    go, tell_go = os.pipe()
+    killed: list[int] = []
+    late = 0
+    look = Deadline.look
+
+    def serve_when_told(*args: Any) -> None:
+        os.read(go, 1)
+        serve(*args)
+
+    def look_late(watch: Deadline, armed: int, finished: int) -> None:
+        nonlocal late
+        started = watch._pool.crew.started(0)
+        late += 0 if started and late else 1_000 * 10**9
+        look(watch, armed, finished)
+        if started:
+            os.write(tell_go, b"1")
+
+    monkeypatch.setattr(template, "serve", serve_when_told)
+    monkeypatch.setattr(deadline, "now_ns", lambda: time.monotonic_ns() + late)
+    monkeypatch.setattr(Deadline, "look", look_late)
+    monkeypatch.setattr(PersistentCrew, "kill", lambda crew, slot: killed.append(slot))
+    try:
+        with WorkerMapper(lambda k: k, num_workers=1, timeout=60) as mapper:
+            assert mapper.map(range(2)) == [0, 1]
+    finally:
+        os.close(go)
+        os.close(tell_go)
+    assert killed == []

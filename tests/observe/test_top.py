@@ -65,13 +65,16 @@ def test_the_layout_is_that_of_the_board() -> None:
 def test_a_running_map_is_seen(process_mapper: type[Mapper], pipes: Pipes) -> None:
     begun, tell_begun, go, tell_go = pipes
 
-    def segment(walker: int) -> int:
+    def segment(walker: int, context: None) -> int:
         if walker == 1:
             os.write(tell_begun, b"1")
             os.read(go, 1)
         return walker
 
-    with process_mapper(segment, 2, monitor=True) as mapper:
+    def nothing(device: str | None) -> None:  # but init waits until every worker has done it
+        return None
+
+    with process_mapper(segment, 2, monitor=True, worker_init=nothing) as mapper:
         (attached,) = mine()
         with attached:
             assert attached.sample().total == 0

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ringwalk._core.board import CANCELLED, DONE, FAILED, LOST, now_ns
+from ringwalk._core.board import CANCELLED, DONE, FAILED, LOST
 from ringwalk.errors import (
     ConfigError,
     MapError,
@@ -22,6 +22,7 @@ from ringwalk.errors import (
     WorkerDied,
 )
 from ringwalk.mappers.arguments import Arguments
+from ringwalk.mappers.deadline import Deadline
 from ringwalk.mappers.history import Wave
 from ringwalk.mappers.options import Options
 from ringwalk.mappers.reserve import Reserve
@@ -88,11 +89,9 @@ class Transaction:
         self.on_look: Callable[[], object] = lambda: None
         self._wire: Wire | None = None
         self._held: list[int] = []  # blocks of the parent's heap that the map's inputs lie in
-        self._timed_out: set[int] = set()
         self._fresh: list[int] | None = None
         self._stopping = False
-        self._last_finished = 0
-        self._moved_ns = now_ns()  # when a task was last seen to run or to finish
+        self._deadline = Deadline(pool, options.timeout)
         self._suspects: dict[tuple[int, int], float] = {}  # (task, worker) -> since when
         self._reserve = Reserve(pool.space, count)
 
@@ -207,12 +206,11 @@ class Transaction:
         return min(HEARTBEAT_S, patience, HEARTBEAT_S if timeout is None else timeout / 4)
 
     def _look_after(self, deaths: int, *, idle: bool) -> None:
-        """Kill what overran its time; push again what a dead worker's lost hint had named.
+        """Kill what is late; push again what a dead worker's lost hint had named.
 
         If nothing finished, also see whether a segment wrote over what we wait for.
         """
-        if self._options.timeout is not None:
-            self._kill_overdue(self._options.timeout)
+        self._deadline.look(self._armed, self.finished)
         ring = len(self._pool.space.ring)
         if self.open and not self._stopping and (deaths or not ring):
             ready = self._board.ready(self._armed)
@@ -230,30 +228,6 @@ class Transaction:
             if now - since > 2 * HEARTBEAT_S:
                 self._pool.crew.kill(worker)
         self._board.wake_workers()
-
-    def _kill_overdue(self, timeout: float) -> None:
-        now = now_ns()
-        running = 0
-        for slot in range(self._pool.setup.num_workers):
-            task = self._board.running_on(slot)
-            if task is None:
-                continue
-            running += 1
-            started = self._board.started_ns(task)
-            if task not in self._timed_out and 0 < started < now - int(timeout * 1e9):
-                self._timed_out.add(task)
-                self._pool.crew.kill(slot)
-        if running or self.finished != self._last_finished or not self._board.ready(self._armed):
-            self._last_finished = self.finished
-            self._moved_ns = now
-        elif now - self._moved_ns > int(max(timeout, HEARTBEAT_S) * 1e9):
-            self._kill_idle()
-
-    def _kill_idle(self) -> None:
-        """Tasks wait and nobody takes one: those who could are stopped, or hang between tasks."""
-        for slot in range(self._pool.setup.num_workers):
-            if self._pool.crew.started(slot):
-                self._pool.crew.kill(slot)
 
     def _collect(self) -> None:
         """Take in everything that became final; with on_error="stop", end the map at an error."""
@@ -299,6 +273,7 @@ class Transaction:
     def _mourn(self, death: Death) -> None:
         """A worker is dead: settle what it ran, free what it held."""
         self._collect()  # what it committed before it died counts
+        self._deadline.died(death.slot)
         for_memory = death.signal == signal.SIGKILL and self._pool.memory_kills.explain_one()
         for task in self._board.claimed_by(death.slot, self._armed):
             attempt, started = self._board.state(task)[1], self._board.started_ns(task)
@@ -313,7 +288,7 @@ class Transaction:
     def _may_retry(self, task: int) -> bool:
         return (
             not self._stopping
-            and task not in self._timed_out
+            and task not in self._deadline.overran
             and self._board.state(task)[1] < self._options.max_retries
             and self._renew_input(task)
         )
@@ -323,7 +298,7 @@ class Transaction:
         attempts = self._board.state(task)[1] + 1
         if walker in self.errors:
             return  # its input could not be written once more
-        if task in self._timed_out:
+        if task in self._deadline.overran:
             self.errors[walker] = SegmentTimeout(
                 f"segment of walker {walker} ran longer than timeout={self._options.timeout:g} s; "
                 "its process was killed",
