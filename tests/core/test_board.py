@@ -6,6 +6,7 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -211,6 +212,19 @@ def test_harvest_ignores_the_last_maps_results(make_pool: MakePool) -> None:
     assert pool.results[0] is None
 
 
+def test_durations_of_the_last_attempts(make_pool: MakePool) -> None:
+    pool = make_pool()
+    pool.start(2)
+    worker = pool.worker()
+    began = now_ns()
+    worker.commit_inline(worker.take(), 1)
+    elapsed = 1e-9 * (now_ns() - began)
+    seconds = np.full(2, -1.0)
+    pool.board.durations(seconds)
+    assert 0 < seconds[0] <= elapsed
+    assert seconds[1] == 0
+
+
 # --- bounds --------------------------------------------------------------------------------------
 
 
@@ -222,6 +236,7 @@ def test_a_task_lies_on_the_board(make_pool: MakePool, task: int) -> None:
         lambda: board.arm_range(task, 2, EPOCH),
         lambda: board.arm_range(CAPACITY - 1, 2, EPOCH),
         lambda: board.snapshot(task, 2),
+        lambda: board.durations(np.empty(CAPACITY + 1)),
         lambda: board.retry(task),
         lambda: board.give_up(task),
         lambda: board.state(task),

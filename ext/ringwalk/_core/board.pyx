@@ -440,6 +440,15 @@ cdef class Board:
         self.span(first, count)
         return PyBytes_FromStringAndSize(<char *>&self.c.tasks[first], count * sizeof(rw_task))
 
+    def durations(self, double[::1] seconds):
+        """How long the last attempts at tasks 0, 1, ... took, as many as there is room for."""
+        cdef uint32_t i
+        cdef rw_task *t
+        self.span(0, seconds.shape[0])
+        for i in range(seconds.shape[0]):
+            t = &self.c.tasks[i]
+            seconds[i] = 1e-9 * <int64_t>(rw_load_relaxed(&t.end_ns) - rw_load_relaxed(&t.start_ns))
+
     # --- slots -------------------------------------------------------------------------------
 
     def phase(self, uint32_t worker):

@@ -245,15 +245,11 @@ def segment_times(workers: int, records: Records) -> dict[int, list[float]]:
     times: dict[int, list[float]] = {worker: [] for worker in range(workers)}
     ended = records[records["end_ns"] > 0]
     owners = _worker(ended["state"]).tolist()
-    for worker, second in zip(owners, seconds(ended).tolist(), strict=True):
+    seconds = ((ended["end_ns"] - ended["start_ns"]) * 1e-9).tolist()
+    for worker, second in zip(owners, seconds, strict=True):
         if worker in times:  # else a segment wrote over the record
             times[worker].append(second)
     return times
-
-
-def seconds(records: Records) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """How long each segment took."""
-    return (records["end_ns"] - records["start_ns"]) * 1e-9  # type: ignore[no-any-return]
 
 
 def _worker(state: Records) -> Records:

@@ -16,7 +16,6 @@ from ringwalk._core.process import harden as harden_process
 from ringwalk.errors import ClosedError, ConfigError, MapError
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.base import Mapper, raise_first
-from ringwalk.mappers.history import seconds
 from ringwalk.mappers.options import Seconds, check_choice
 from ringwalk.mappers.transaction import Transaction
 from ringwalk.observe.memory import peak_of
@@ -132,6 +131,7 @@ class ProcessMapper(Mapper):
             monitor.begin(self._cycle, arguments.count, pool.space.board.done())
         done: dict[int, Any] = {}
         errors: dict[int, MapError] = {}
+        took: list[Seconds] = []
         for first in range(0, arguments.count, CAPACITY):
             wave = Transaction(
                 pool,
@@ -150,6 +150,9 @@ class ProcessMapper(Mapper):
                 self._give_up(pool, wave)
                 raise
             self._returned += wave.returned
+            if self._options.schedule != "input":
+                took.append(np.empty(len(wave.results)))
+                pool.space.board.durations(took[-1])
             if wave.errors and not errors:  # every walker of the waves before succeeded
                 done.update(enumerate(results[:first]))
             if wave.errors or errors:
@@ -160,8 +163,8 @@ class ProcessMapper(Mapper):
         if monitor is not None:
             monitor.rest()
         raise_first(errors, done)
-        if self._options.schedule != "input" and history.waves:
-            self._seconds = np.concatenate([seconds(wave.records) for wave in history.waves])
+        if took:
+            self._seconds = np.concatenate(took)
 
     def _running_pool(self) -> Pool:
         if self._pool is None or self._pool.closed:
