@@ -17,7 +17,8 @@ import psutil
 import pytest
 
 from ringwalk import Mapper, TaskMapper, WorkerMapper
-from ringwalk.workers import persistent
+from ringwalk.mappers import process
+from ringwalk.workers import messages, persistent, pool
 from ringwalk.workers.messages import Kind, Message
 
 
@@ -94,6 +95,27 @@ def test_each_worker_is_there_once(
             assert [k for k, _ in results] == list(range(100))
         assert len(template.children()) == 2
         assert {pid for _, pid in results} <= {child.pid for child in template.children()}
+
+
+@pytest.mark.parametrize(
+    ("module", "function"),
+    [
+        pytest.param(messages, "pair", id="a worker's channel"),
+        pytest.param(persistent, "pairs", id="all channels"),
+        pytest.param(pool, "PersistentCrew", id="the crew"),
+        pytest.param(process, "Pool", id="the pool"),
+    ],
+)
+def test_a_pool_is_made_whole(
+    module: Any, function: str, interrupt_after: Callable[[Any, str, Any], None]
+) -> None:
+    """Or what there is of it would be left to the garbage collector, which warns of it."""
+    mapper = WorkerMapper(abs, num_workers=2)
+    interrupt_after(module, function, lambda *_: True)
+    with pytest.raises(KeyboardInterrupt):
+        mapper.init()
+    with mapper:
+        assert mapper.map([-1, -2]) == [1, 2]
 
 
 def test_a_lane_s_end_is_taken_in_whole(

@@ -128,11 +128,7 @@ class ClusterMapper(Mapper):
         slots = self._slots or int(getattr(engine, "num_workers", 1))
         self._fleet = Fleet(engine, slots, spec)
         self._cutter = Cutter(slots, self._batch_size)
-        try:
-            self._fleet.start()
-        except BaseException:
-            self._stop()
-            raise
+        self._fleet.start()
         self._cutter.workers = max(node.workers for node in self._fleet.nodes)
 
     def _stop(self) -> None:

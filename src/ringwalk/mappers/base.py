@@ -172,7 +172,11 @@ class Mapper(ABC):
             inputs=self._inputs,
             threads=threads,
         )
-        self._start(setup)
+        try:
+            self._start(setup)
+        except BaseException:
+            self._stop()
+            raise
         self._setup = setup
 
     def cleanup(self) -> None:

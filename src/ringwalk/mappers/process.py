@@ -66,14 +66,13 @@ class ProcessMapper(Mapper):
         setup = replace(setup, cores=cores_for_workers(self._bind, setup.num_workers))
         if self._harden:
             harden_process()  # before there is anything to protect
-        return Pool(setup, kind, start_method)
-
-    def _attach(self, pool: Pool) -> None:
-        self._pool = pool
-        if self._monitored:
-            self._monitor = self._show(pool)
-        # Also at interpreter exit, so that a forgotten cleanup leaves nothing behind.
-        self._finalizer = weakref.finalize(self, pool.close)
+        with Undisturbed():  # a Ctrl-C would leave half a pool, and nobody to close it
+            pool = self._pool = Pool(setup, kind, start_method)
+            if self._monitored:
+                self._monitor = self._show(pool)
+            # Also at interpreter exit, so that a forgotten cleanup leaves nothing behind.
+            self._finalizer = weakref.finalize(self, pool.close)
+        return pool
 
     def _show(self, pool: Pool) -> Monitor:
         func = pool.setup.segment_func

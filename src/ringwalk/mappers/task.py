@@ -39,4 +39,4 @@ class TaskMapper(ProcessMapper):
         return self._worker_type
 
     def _start(self, setup: Setup) -> None:
-        self._attach(self._open_pool(setup, "lanes", "fork"))
+        self._open_pool(setup, "lanes", "fork")

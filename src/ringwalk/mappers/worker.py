@@ -91,13 +91,7 @@ class WorkerMapper(ProcessMapper):
 
     def _start(self, setup: Setup) -> None:
         setup = replace(setup, pin_blocks=self._pin_blocks)
-        pool = self._open_pool(setup, "persistent", self._start_method)
-        try:
-            pool.crew.fill(None)
-        except BaseException:
-            pool.close()
-            raise
-        self._attach(pool)
+        self._open_pool(setup, "persistent", self._start_method).crew.fill(None)
 
 
 def check_worker_type(name: str, value: type[Worker] | None) -> type[Worker]:
