@@ -14,6 +14,8 @@ from typing import Any
 
 from benchmarks.contest import Contestant
 
+SHARED_OUT = "shared out before"
+
 
 def shared_out(func: Callable[[Any], Any], shares: Sequence[Sequence[Any]]) -> Contestant:
     """Fork a process a share; a map has each call the function for all of its share."""
@@ -51,7 +53,7 @@ def shared_out(func: Callable[[Any], Any], shares: Sequence[Sequence[Any]]) -> C
     def check(answers: bytes) -> None:
         assert answers == b"y" * len(shares)
 
-    return Contestant("shared out before", opened, check)
+    return Contestant(SHARED_OUT, opened, check)
 
 
 def _serve(func: Callable[[Any], Any], share: Sequence[Any], start: int, end: int) -> None:
