@@ -135,17 +135,36 @@ def test_a_template_that_is_stopped(when: str, within: Within) -> None:
 
 @pytest.mark.slow
 def test_worker_init_has_no_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(persistent, "START_TIMEOUT_S", 0.1)
-    monkeypatch.setattr(persistent, "_ANSWER_TIMEOUT_S", 0.1)
-    begun = time.monotonic()
+    hire, poll = PersistentCrew._hire, PersistentCrew.poll
+    hired: list[int] = []
+    looks = iter(range(10))
+    go, tell_go = os.pipe()
 
-    def take_long(device: None) -> float:
-        while time.monotonic() < begun + 1.0:
-            time.sleep(0.1)
-        return time.monotonic()
+    def hire_and_wait_no_longer(crew: PersistentCrew, slot: int, pidfd: int) -> None:
+        hire(crew, slot, pidfd)
+        hired.append(slot)
+        if len(hired) == 2:
+            monkeypatch.setattr(persistent, "START_TIMEOUT_S", 0.0)
+            monkeypatch.setattr(persistent, "_ANSWER_TIMEOUT_S", 0.0)
 
-    with WorkerMapper(lambda k, context: context, num_workers=2, worker_init=take_long) as mapper:
-        assert min(mapper.map(range(2))) >= begun + 1.0
+    def look_often_enough(crew: PersistentCrew, timeout: float | None) -> persistent.Events:
+        if len(hired) == 2 and next(looks, None) == 9:
+            os.write(tell_go, b"22")
+        return poll(crew, timeout)
+
+    def take_long(device: None) -> int:
+        return len(os.read(go, 1))
+
+    monkeypatch.setattr(PersistentCrew, "_hire", hire_and_wait_no_longer)
+    monkeypatch.setattr(PersistentCrew, "poll", look_often_enough)
+    try:
+        with WorkerMapper(
+            lambda k, context: context, num_workers=2, worker_init=take_long
+        ) as mapper:
+            assert mapper.map(range(2)) == [1, 1]
+    finally:
+        os.close(go)
+        os.close(tell_go)
 
 
 def test_a_worker_that_just_became_ready_has_not_been_idle(
