@@ -25,6 +25,7 @@ SOURCES = {
     "event": ["eventcount", "futex"],
     "ring": ["ring"],
     "board": ["board", "ring", "eventcount", "futex", "patience"],
+    "consumer": ["board", "ring", "eventcount", "futex", "patience"],
     "headroom": ["headroom"],
     "heap": ["heap", "arena", "headroom"],
     "allocator": [],

@@ -16,6 +16,7 @@ import pytest
 
 from ringwalk._core.arena import Arena
 from ringwalk._core.board import Board, board_bytes
+from ringwalk._core.consumer import Consumer
 from ringwalk._core.heap import Heap, heap_bytes
 from ringwalk._core.process import fork as core_fork
 from ringwalk._core.ring import Ring
@@ -98,17 +99,20 @@ class Pool:
     """A parent's handles and, on demand, those of a worker."""
 
     def __init__(self, cpus: int = 0) -> None:
-        self.cpus = cpus
+        self._cpus = cpus
         self.arena = Arena.create(2 * PAGESIZE)
         assert board_bytes(SLOTS, CAPACITY) <= PAGESIZE + PAGESIZE // 2
         self.ring = Ring(self.arena, 5632, 256)
         self.wake_fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self.board = Board(self.arena, 0, self.ring, SLOTS, CAPACITY, self.wake_fd)
+        self.board = self._handle()
         self.seen = bytearray(CAPACITY)
         self.results: list[Any] = [None] * CAPACITY
 
-    def worker(self, number: int = 0) -> Board:
-        return Board(self.arena, 0, self.ring, SLOTS, CAPACITY, self.wake_fd, number, self.cpus)
+    def _handle(self, cpus: int = 0) -> Board:
+        return Board(self.arena, 0, self.ring, SLOTS, CAPACITY, self.wake_fd, cpus)
+
+    def worker(self, number: int = 0) -> Consumer:
+        return Consumer(self._handle(self._cpus), number)
 
     def start(self, count: int, epoch: int = EPOCH) -> None:
         self.board.arm_range(0, count, epoch)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from ringwalk._core import board as states
-from ringwalk._core.board import Board
+from ringwalk._core.consumer import Consumer
 
 SLOTS, CAPACITY, EPOCH = 2, 64, 7  # of the pools that make_pool makes
 MakePool = Callable[..., Any]
@@ -90,7 +90,7 @@ def test_idle_workers_sleep_and_leave_when_the_board_closes(make_pool: MakePool,
         pool.board.reopen()
 
 
-def _no_task(worker: Board) -> None:
+def _no_task(worker: Consumer) -> None:
     assert worker.take() == -1
 
 
@@ -157,7 +157,7 @@ def test_a_killed_workers_task_runs_again(
     assert pool.board.claimed_by(0, 1) == [0]
     assert pool.board.running_on(0) == 0
     assert pool.board.retry(0)
-    survivor = fork(lambda: _work(pool.worker(1)))
+    survivor = fork(lambda: _work(pool, 1))
     pool.board.push(EPOCH, pool.board.ready(1))
     _finish(pool, 1)
     pool.board.close()
@@ -166,15 +166,16 @@ def test_a_killed_workers_task_runs_again(
     assert pool.board.state(0) == (states.DONE, 1, 1, EPOCH)
 
 
-def _work(worker: Board) -> None:
+def _work(pool: Any, slot: int) -> None:
     """Answer with the number of the attempt."""
+    worker = pool.worker(slot)
     while (task := worker.take()) >= 0:
-        worker.commit_inline(task, worker.state(task)[1])
+        worker.commit_inline(task, pool.board.state(task)[1])
 
 
 def test_a_sleeper_that_is_killed_takes_no_wake_up_along(make_pool: MakePool, fork: Any) -> None:
     pool = make_pool()
-    victim, survivor = fork(lambda: _work(pool.worker(0))), fork(lambda: _work(pool.worker(1)))
+    victim, survivor = fork(lambda: _work(pool, 0)), fork(lambda: _work(pool, 1))
     victim.await_sleep()
     survivor.await_sleep()
     victim.kill()
@@ -194,7 +195,7 @@ def test_a_worker_that_died_looking_out_is_counted_on_no_more(
     make_pool: MakePool, fork: Any
 ) -> None:
     pool = make_pool()
-    survivor = fork(lambda: _work(pool.worker(1)))
+    survivor = fork(lambda: _work(pool, 1))
     survivor.await_sleep()
     _have_looking_out(pool, 0)
     pool.start(1)
@@ -211,7 +212,7 @@ def test_a_worker_that_was_stopped_looking_out_is_counted_on_no_more(
     make_pool: MakePool, fork: Any
 ) -> None:
     pool = make_pool()
-    other = fork(lambda: _work(pool.worker(1)))
+    other = fork(lambda: _work(pool, 1))
     other.await_sleep()
     _have_looking_out(pool, 0)
     pool.start(1)
@@ -224,7 +225,7 @@ def test_a_worker_that_was_stopped_looking_out_is_counted_on_no_more(
 @pytest.mark.slow
 def test_many_maps_many_deaths_every_task_once(make_pool: MakePool, fork: Any) -> None:
     pool = make_pool()
-    workers = [fork(lambda slot=slot: _work(pool.worker(slot))) for slot in range(SLOTS)]
+    workers = [fork(lambda slot=slot: _work(pool, slot)) for slot in range(SLOTS)]
     for number in range(60):
         epoch = EPOCH + number
         pool.seen[:] = bytes(CAPACITY)
@@ -236,7 +237,7 @@ def test_many_maps_many_deaths_every_task_once(make_pool: MakePool, fork: Any) -
         retried = pool.board.claimed_by(victim, CAPACITY)
         assert len(retried) <= 1
         assert all(pool.board.retry(task) for task in retried)
-        workers[victim] = fork(lambda slot=victim: _work(pool.worker(slot)))
+        workers[victim] = fork(lambda slot=victim: _work(pool, slot))
         # A hint may have died with the worker: the board knows what is ready.
         pool.board.push(epoch, pool.board.ready(CAPACITY))
         _finish(pool, CAPACITY, epoch)

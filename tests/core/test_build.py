@@ -32,8 +32,8 @@ def test_a_missing_build_is_explained(tmp_path: Path) -> None:
     assert done.returncode == 1
     message = done.stderr.splitlines()[-1]
     assert message.startswith(
-        "ImportError: ringwalk's compiled modules (arena, event, ring, board, headroom, heap, "
-        f"process, spawn, rows, window) are missing for {platform.python_implementation()} "
+        "ImportError: ringwalk's compiled modules (arena, event, ring, board, consumer, headroom, "
+        f"heap, process, spawn, rows, window) are missing for {platform.python_implementation()} "
         f"{platform.python_version()} on linux {platform.machine()}."
     )
     assert "pip install" in message

@@ -13,7 +13,7 @@ from ringwalk import TaskMapper, WorkerMapper
 from ringwalk.config import usable_cpus
 from ringwalk.mappers import reserve
 from ringwalk.mappers.reserve import Reserve
-from ringwalk.workers.plan import Workspace
+from ringwalk.workers.plan import WorkerSpace, Workspace
 
 EPOCH, WORKERS, CORES, TASKS = 1, 8, 2, 100
 MakeSpace = Callable[[], Workspace]
@@ -83,7 +83,7 @@ def make_space() -> Iterator[MakeSpace]:
 
 
 def run(space: Workspace, count: int) -> None:
-    worker = Workspace(space.plan, space.arena, space.wake_fd, 0).board
+    worker = WorkerSpace(space.plan, space.arena, space.wake_fd, 0).consumer
     for _ in range(count):
         worker.commit_inline(worker.take(), None)
 

@@ -1,110 +1,17 @@
-"""Task board: claims, commits and what the parent reads of them. See csrc/board.h."""
+"""Task board: what the parent does with tasks, and reads of them. See csrc/board.h.
+
+A worker claims and commits them by a ``Consumer``.
+"""
 
 cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from cpython.exc cimport PyErr_CheckSignals
-from cpython.float cimport PyFloat_AS_DOUBLE
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
 from ringwalk._core.arena cimport Arena
-from ringwalk._core.chain cimport Chain
-from ringwalk._core.ring cimport Ring, rw_ring, rw_ring_check, rw_ring_push
-from ringwalk._core.status cimport RW_CORRUPT, RW_EMPTY, RW_INTERRUPTED, RW_OK, check
-
-cdef extern from "Python.h":
-    bint PyLong_CheckExact(object)
-    bint PyFloat_CheckExact(object)
-    long long PyLong_AsLongLongAndOverflow(object, int *overflow)
-
-cdef extern from "eventcount.h" nogil:
-    struct rw_eventcount:
-        pass
-    void rw_eventcount_notify(rw_eventcount *ec, uint32_t count)
-    void rw_eventcount_wake_all(rw_eventcount *ec)
-
-cdef extern from "board.h" nogil:
-    ctypedef uint64_t rw_a64
-    ctypedef uint32_t rw_a32
-    uint64_t rw_load_relaxed(const rw_a64 *p)
-    uint64_t rw_load_acquire(const rw_a64 *p)
-    void rw_store_relaxed(rw_a64 *p, uint64_t v)
-    uint32_t rw_load32_relaxed(const rw_a32 *p)
-    uint32_t rw_load32_acquire(const rw_a32 *p)
-    void rw_store32_relaxed(rw_a32 *p, uint32_t v)
-    void rw_store32_release(rw_a32 *p, uint32_t v)
-    enum:
-        RW_TASK_FREE
-        RW_TASK_READY
-        RW_TASK_RUNNING
-        RW_TASK_DONE
-        RW_TASK_FAILED
-        RW_TASK_CANCELLED
-        RW_TASK_LOST
-        RW_RESULT_NONE
-        RW_RESULT_FALSE
-        RW_RESULT_TRUE
-        RW_RESULT_INT
-        RW_RESULT_FLOAT
-        RW_RESULT_PAYLOAD
-        RW_SLOT_READY
-        RW_PARENT_TARGET
-        RW_PARENT_ANY
-    uint32_t RW_WORD_STATE(uint64_t word)
-    uint32_t RW_WORD_ATTEMPT(uint64_t word)
-    uint32_t RW_WORD_WORKER(uint64_t word)
-    uint32_t RW_WORD_EPOCH(uint64_t word)
-    struct rw_task:
-        rw_a64 state
-        uint64_t input_offset
-        uint64_t input_length
-        uint64_t result_value
-        uint64_t result_length
-        uint64_t result_kind
-        rw_a64 start_ns
-        rw_a64 end_ns
-    struct rw_slot:
-        rw_a64 running
-        rw_a32 phase
-        rw_a32 child_status
-    struct rw_board_words:
-        rw_eventcount work
-        rw_a64 job_epoch
-        uint64_t job_offset
-        uint64_t job_length
-        rw_a32 closing
-    struct rw_board:
-        rw_board_words *words
-        rw_slot *slots
-        rw_task *tasks
-        uint32_t slot_count
-        uint32_t capacity
-        uint32_t cpus
-    uint64_t rw_board_bytes(uint32_t slot_count, uint32_t capacity)
-    void rw_board_bind(rw_board *board, void *memory, uint32_t slot_count, uint32_t capacity,
-                       int wake_fd)
-    void rw_board_arm(rw_board *board, uint32_t task, uint32_t epoch, uint64_t offset,
-                      uint64_t length)
-    void rw_board_announce(rw_board *board, uint32_t epoch, uint64_t offset, uint64_t length)
-    uint32_t rw_board_cancel(rw_board *board, uint32_t epoch, uint32_t count)
-    bint rw_board_cancel_task(rw_board *board, uint32_t epoch, uint32_t task)
-    int rw_board_retry(rw_board *board, uint32_t task)
-    int rw_board_give_up(rw_board *board, uint32_t task)
-    uint64_t rw_board_done(const rw_board *board)
-    bint rw_board_look_out(rw_board *board, uint32_t mode, uint64_t target)
-    bint rw_board_sleep(rw_board *board, uint32_t mode, uint64_t target)
-    bint rw_board_awake(rw_board *board)
-    void rw_board_close(rw_board *board)
-    void rw_board_reopen(rw_board *board)
-    void rw_board_bury(rw_board *board, uint32_t worker)
-    int rw_board_take(rw_board *board, rw_ring *ring, uint32_t worker, uint32_t *task)
-    void rw_board_hint_singly(rw_board *board)
-    void rw_board_announce_one(rw_board *board, const rw_ring *ring)
-    int rw_board_wait(rw_board *board, rw_ring *ring, uint32_t worker, uint32_t *task)
-    void rw_board_commit(rw_board *board, uint32_t task, uint32_t worker, uint32_t state,
-                         uint64_t kind, uint64_t value, uint64_t length)
-    int64_t rw_now_ns()
+from ringwalk._core.ring cimport Ring, rw_ring_check, rw_ring_push
+from ringwalk._core.status cimport RW_CORRUPT, RW_OK, check
 
 FREE = RW_TASK_FREE
 READY = RW_TASK_READY
@@ -133,7 +40,6 @@ cdef class Board:
     Not for use by two threads at once.
 
     Args:
-        worker: the slot of a worker's handle; -1 for the parent's.
         cpus: how many the pool's processes may use. Where it leaves one, who waits looks out for
             a moment before it sleeps; 0 has everybody sleep at once.
 
@@ -141,22 +47,10 @@ cdef class Board:
         most_woken: how many workers a push wakes at most.
     """
 
-    cdef Arena arena
-    cdef Ring ring
-    cdef rw_board c
-    cdef readonly int worker
-    cdef readonly int64_t taken
-    cdef public uint32_t most_woken
-
     def __cinit__(self, Arena arena not None, uint64_t offset, Ring ring not None,
-                  uint32_t slots, uint32_t capacity, int wake_fd, int worker=-1,
-                  uint32_t cpus=0):
+                  uint32_t slots, uint32_t capacity, int wake_fd, uint32_t cpus=0):
         self.arena = arena
         self.ring = ring
-        self.worker = worker
-        self.taken = -1
-        if worker >= <int>slots:
-            raise ValueError(f"worker {worker} of a board with {slots} slots")
         rw_board_bind(&self.c, arena.at(offset, rw_board_bytes(slots, capacity)), slots,
                       capacity, wake_fd)
         self.c.cpus = cpus
@@ -173,17 +67,10 @@ cdef class Board:
                              f"{self.c.capacity}")
         return 0
 
-    cdef int as_worker(self) except -1:
-        if self.worker < 0:
-            raise RuntimeError("this handle is the parent's: only a worker takes and commits tasks")
-        return 0
-
     cdef rw_slot *slot(self, uint32_t worker) except NULL:
         if worker >= self.c.slot_count:
             raise IndexError(f"worker {worker} of a board with {self.c.slot_count} slots")
         return &self.c.slots[worker]
-
-    # --- parent ----------------------------------------------------------------------------
 
     def arm_each(self, uint32_t first, uint32_t epoch, uint64_t offset, list lengths):
         """Make consecutive tasks ready whose payloads lie one after another from offset on."""
@@ -464,101 +351,6 @@ cdef class Board:
 
     def set_child_status(self, uint32_t worker, status):
         rw_store32_relaxed(&self.slot(worker).child_status, 0 if status is None else status + 1)
-
-    # --- worker ------------------------------------------------------------------------------
-
-    cpdef int64_t take(self) except? -1:
-        """Claim the next task, sleeping while there is none; -1 when the pool closes.
-
-        A signal handler that raises ends the sleep with its exception.
-        """
-        cdef uint32_t task = 0
-        cdef int status
-        self.as_worker()
-        self.taken = -1
-        while True:
-            # Work at hand is taken without letting the GIL go: that costs as much as the claim.
-            status = rw_board_take(&self.c, &self.ring.c, self.worker, &task)
-            if status == RW_EMPTY:
-                with nogil:
-                    status = rw_board_wait(&self.c, &self.ring.c, self.worker, &task)
-            if status == RW_OK:
-                self.taken = task
-                return task
-            if status == RW_EMPTY:
-                return -1
-            if status != RW_INTERRUPTED:
-                check(status)
-            PyErr_CheckSignals()
-
-    def run(self, uint32_t epoch, call):
-        """Take tasks of one map, call with each, commit what a record has room for.
-
-        Returns as soon as the caller has to do something about the task ``taken``: -1, the pool
-        closes; a task of another epoch, which was not called; or one whose result, which is
-        returned, needs a payload. What ``call`` raises comes through, with ``taken`` set as well.
-        """
-        cdef Chain chain = call if type(call) is Chain else None
-        cdef int64_t task
-        while True:
-            task = self.take()
-            if task < 0 or RW_WORD_EPOCH(rw_load_relaxed(&self.c.tasks[task].state)) != epoch:
-                return None
-            result = call(task) if chain is None else chain.run(task)
-            if not self.commit_inline(task, result):
-                return result
-
-    def job(self):
-        """(epoch, offset, length) of the current map's header in the parent's heap."""
-        cdef uint64_t epoch = rw_load_acquire(&self.c.words.job_epoch)
-        return epoch, self.c.words.job_offset, self.c.words.job_length
-
-    cpdef uint32_t epoch_of(self, uint32_t task) except? 0:
-        return RW_WORD_EPOCH(rw_load_relaxed(&self.task(task).state))
-
-    def input(self, uint32_t task):
-        """(offset, length) of the task's payload in the parent's heap."""
-        cdef rw_task *t = self.task(task)
-        return t.input_offset, t.input_length
-
-    cpdef bint commit_inline(self, uint32_t task, result) except -1:
-        """Commit None, a bool, a float or a 64-bit int in the record itself.
-
-        Returns False, having done nothing, for any other value.
-        """
-        cdef uint64_t kind, value = 0
-        cdef long long integer
-        cdef double real
-        cdef int overflow = 0
-        if result is None:
-            kind = RW_RESULT_NONE
-        elif result is True:
-            kind = RW_RESULT_TRUE
-        elif result is False:
-            kind = RW_RESULT_FALSE
-        elif PyFloat_CheckExact(result):
-            kind = RW_RESULT_FLOAT
-            real = PyFloat_AS_DOUBLE(result)
-            memcpy(&value, &real, sizeof(value))
-        elif PyLong_CheckExact(result):
-            integer = PyLong_AsLongLongAndOverflow(result, &overflow)
-            if overflow:
-                return False
-            kind = RW_RESULT_INT
-            value = <uint64_t>integer
-        else:
-            return False
-        self.as_worker()
-        self.task(task)
-        rw_board_commit(&self.c, task, self.worker, RW_TASK_DONE, kind, value, 0)
-        return True
-
-    def commit(self, uint32_t task, bint failed, uint64_t block, uint64_t length):
-        """Commit a payload that lies in a block of this worker's heap."""
-        self.as_worker()
-        self.task(task)
-        rw_board_commit(&self.c, task, self.worker, RW_TASK_FAILED if failed else RW_TASK_DONE,
-                        RW_RESULT_PAYLOAD, block, length)
 
 
 cdef object inline_value(uint64_t kind, uint64_t value):

@@ -1,8 +1,8 @@
-"""The native core: arena, event count, ring, board, headroom, heap, process, spawn, rows, window.
+"""The native core: memory that processes share, who does what in it, and the processes.
 
-Each module but the last two is a thin Cython layer over a C file under ``ext/csrc``; the C headers
-state the guarantees. Only ``ringwalk`` itself imports from here: the modules check
-indices, not protocols, and may change in any release.
+A module that has a C file under ``ext/csrc`` is a thin Cython layer over it (``consumer`` over that
+of ``board``); the C headers state the guarantees. Only ``ringwalk`` itself imports from here: the
+modules check indices, not protocols, and may change in any release.
 
 The check below has to be here: this file runs before any extension of the package is looked for,
 and the bare "No module named 'ringwalk._core.ring'" tells nobody what to do.
@@ -17,7 +17,7 @@ from importlib.util import find_spec
 __all__: list[str] = []
 
 _EXTENSIONS = (
-    *("arena", "event", "ring", "board", "headroom", "heap"),
+    *("arena", "event", "ring", "board", "consumer", "headroom", "heap"),
     *("process", "spawn", "rows", "window"),
 )
 

@@ -61,7 +61,7 @@ from ringwalk.workers.job import (
 )
 from ringwalk.workers.loop import Publisher, run_task
 from ringwalk.workers.openmp import release_openmp_threads
-from ringwalk.workers.plan import Workspace
+from ringwalk.workers.plan import WorkerSpace, Workspace
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.streams import part_from_parent
 
@@ -240,7 +240,7 @@ def run_lane(setup: Setup, inherited: Workspace, job: Job, slot: int, parent: in
         prefer_as_victim()
         limit_threads(setup.threads)
         part_views()
-        space = Workspace(inherited.plan, inherited.arena, inherited.wake_fd, slot)
+        space = WorkerSpace(inherited.plan, inherited.arena, inherited.wake_fd, slot)
         space.codec.names = False  # a view that a task may have written is its own
         board, heap = space.board, space.codec.own
         publish = Publisher(space)
@@ -255,7 +255,7 @@ def run_lane(setup: Setup, inherited: Workspace, job: Job, slot: int, parent: in
         gc.freeze()  # a collection in a child would copy every page that it marks
         board.set_phase(slot, SLOT_READY)
         lane = os.getpid()
-        while (task := board.take()) >= 0:
+        while (task := space.consumer.take()) >= 0:
             # Here, where the code's pages are mapped, it takes 60 us; in each new child, 900 us.
             part_from_parent()
             try:

@@ -9,6 +9,7 @@ from mmap import PAGESIZE
 
 from ringwalk._core.arena import Arena
 from ringwalk._core.board import Board, board_bytes
+from ringwalk._core.consumer import Consumer
 from ringwalk._core.heap import Heap, heap_bytes
 from ringwalk._core.ring import Ring, ring_bytes
 from ringwalk.config import usable_cpus
@@ -83,22 +84,18 @@ class Plan:
 
 
 class Workspace:
-    """One process's handles on a pool's shared memory.
+    """One process's handles on a pool's shared memory. A worker's are a ``WorkerSpace``.
 
     Args:
-        worker: the slot of a worker; None for the parent.
+        holder: number of the heap that this process allocates in; the parent's is 0.
     """
 
-    def __init__(self, plan: Plan, arena: Arena, wake_fd: int, worker: int | None = None) -> None:
-        holder = 0 if worker is None else worker + 1
-        slot = -1 if worker is None else worker
+    def __init__(self, plan: Plan, arena: Arena, wake_fd: int, holder: int = 0) -> None:
         self.plan = plan
         self.arena = arena
         self.wake_fd = wake_fd
         self.ring = Ring(arena, 0, CAPACITY)
-        self.board = Board(
-            arena, plan.board, self.ring, plan.workers, CAPACITY, wake_fd, slot, plan.cpus
-        )
+        self.board = Board(arena, plan.board, self.ring, plan.workers, CAPACITY, wake_fd, plan.cpus)
         self.heaps = [
             Heap(arena, plan.heap(index), plan.heap_data, index, holder)
             for index in range(plan.workers + 1)
@@ -145,3 +142,11 @@ class Workspace:
     def close(self) -> None:
         """Close the eventfd. The arena goes with the last view on it."""
         os.close(self.wake_fd)
+
+
+class WorkerSpace(Workspace):
+    """A worker's handles: it also takes tasks, for one slot of the board."""
+
+    def __init__(self, plan: Plan, arena: Arena, wake_fd: int, slot: int) -> None:
+        super().__init__(plan, arena, wake_fd, holder=slot + 1)
+        self.consumer = Consumer(self.board, slot)

@@ -21,7 +21,7 @@ from ringwalk.workers.job import (
     make_marker,
 )
 from ringwalk.workers.messages import Kind, Message, receive, send
-from ringwalk.workers.plan import Workspace
+from ringwalk.workers.plan import WorkerSpace
 from ringwalk.workers.setup import Setup, offered_names
 from ringwalk.workers.worker import Worker
 
@@ -30,10 +30,10 @@ class RemoteJobs:
     """Reads jobs from the parent's heap; opens blocks by descriptors that the parent sends."""
 
     def __init__(
-        self, setup: Setup, space: Workspace, worker: Worker, channel: socket.socket
+        self, setup: Setup, space: WorkerSpace, worker: Worker, channel: socket.socket
     ) -> None:
         self._setup = setup
-        self._board = space.board
+        self._consumer = space.consumer
         self._codec = space.codec
         self._parent = space.heaps[0]
         self._worker = worker
@@ -44,7 +44,7 @@ class RemoteJobs:
 
     def load(self) -> tuple[Getter, Marker]:
         """The current map. Raises what unpickling it raises."""
-        _, offset, length = self._board.job()
+        _, offset, length = self._consumer.job()
         self._codec.begin()
         job: Job = self._codec.loads(self._parent.peek(offset, length), self._setup.inputs)
         for number in self._blocks.keys() - set(job.blocks):
@@ -86,7 +86,7 @@ class RemoteJobs:
     def element(self, task: int, position: int, count: int) -> Any:
         """One of the elements that travel with a task; asked for in order of position."""
         if position == 0:
-            offset, length = self._board.input(task)
+            offset, length = self._consumer.input(task)
             payload = self._parent.peek(offset, length)
             try:
                 self._values = self._codec.loads(payload, self._setup.inputs)

@@ -39,7 +39,7 @@ from ringwalk.workers.failure import Failure
 from ringwalk.workers.loop import serve
 from ringwalk.workers.messages import Kind, Message, send
 from ringwalk.workers.openmp import release_openmp_threads
-from ringwalk.workers.plan import Plan, Workspace
+from ringwalk.workers.plan import Plan, WorkerSpace
 from ringwalk.workers.remote import RemoteJobs
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.streams import part_from_parent
@@ -87,7 +87,7 @@ def run_worker(setup: Setup, plan: Plan, arena: Arena, ends: Ends, slot: int) ->
         limit_threads(setup.threads)
         gc.freeze()  # a collection would copy every page that it marks
         channel = ends.workers[slot]
-        space = Workspace(plan, arena, ends.wake, slot)
+        space = WorkerSpace(plan, arena, ends.wake, slot)
         part_from_parent()
         try:
             worker = make_worker(setup, slot)
