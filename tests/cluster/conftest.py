@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from typing import Any
@@ -27,3 +28,14 @@ class OneNode(ClusterMapper):
 @pytest.fixture
 def any_mapper() -> type[Mapper]:
     return OneNode
+
+
+@pytest.fixture
+def cluster() -> Callable[..., ClusterMapper]:
+    """Makes a mapper over so many nodes, with what ``ClusterMapper`` takes after its engine."""
+
+    def make(*args: Any, nodes: int = 2, **options: Any) -> ClusterMapper:
+        options.setdefault("start_method", "fork")
+        return ClusterMapper(partial(processes, nodes), *args, nodes=nodes, **options)
+
+    return make
