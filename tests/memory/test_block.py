@@ -1,14 +1,13 @@
-"""WalkerBlock inside one process: fields, rows, generations, files, closing."""
+"""WalkerBlock inside one process: fields, files, closing; its rows are in test_block_rows.py."""
 
 from __future__ import annotations
 
 import copy
-import gc
 import itertools
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,34 +18,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from ringwalk.errors import ClosedError, ConfigError, HeapFullError
-from ringwalk.memory import Row, WalkerBlock
+from ringwalk.memory import WalkerBlock
 
+MakeBlock = Callable[..., WalkerBlock]
+Traces = Callable[[], list[str]]
 PAIR = np.dtype([("kind", "i1"), ("value", "f8")], align=True)
 
-
-def traces() -> list[str]:
-    """What this process holds of blocks: descriptors, mappings, entries in /dev/shm."""
-    links = [f"/proc/self/fd/{fd}" for fd in os.listdir("/proc/self/fd")]
-    open_files = [os.readlink(link) for link in links if os.path.islink(link)]
-    mapped = Path("/proc/self/maps").read_text().splitlines()
-    named = [f"/dev/shm/{entry}" for entry in os.listdir("/dev/shm") if f"-{os.getpid()}" in entry]
-    return [item for item in (*open_files, *mapped, *named) if "/dev/shm/ringwalk" in item]
-
-
-@pytest.fixture(autouse=True)
-def nothing_is_left() -> Iterator[None]:
-    assert traces() == []
-    yield
-    gc.collect()
-    assert traces() == []
-
-
-def filled(n: int = 4) -> WalkerBlock:
-    block = WalkerBlock(n, positions=((2, 3), "f8"), weight="f8", pair=PAIR)
-    block["positions"] = np.arange(6 * n).reshape(n, 2, 3)
-    block["weight"] = np.arange(n)
-    block["pair"]["value"] = -np.arange(n)
-    return block
+pytestmark = pytest.mark.usefixtures("nothing_is_left")
 
 
 def test_new_block_is_zero_and_has_the_fields_asked_for() -> None:
@@ -113,7 +91,7 @@ def test_a_count_that_is_none_is_refused_with_the_value(n: Any) -> None:
 
 
 @pytest.mark.parametrize("n", [10**13, 10**30])
-def test_more_memory_than_there_is_is_an_error_that_leaves_nothing(n: int) -> None:
+def test_more_memory_than_there_is_is_an_error_that_leaves_nothing(traces: Traces, n: int) -> None:
     with pytest.raises(HeapFullError, match=r"no shared memory for .*,000,.* bytes"):
         WalkerBlock(n, a=(100, "f8"))
     assert traces() == []
@@ -125,161 +103,6 @@ def test_rows_begin_on_cache_lines_and_generations_on_pages() -> None:
         assert generation.ctypes.data % os.sysconf("SC_PAGESIZE") == 0
         assert generation.strides[0] % 64 == 0
         assert (generation["weight"].ctypes.data - generation.ctypes.data) % 8 == 0
-
-
-def test_a_row_reads_and_writes_the_blocks_memory() -> None:
-    block = filled()
-    row = block[np.int64(-1)]
-    assert isinstance(row, Row)
-    assert (row.index, row.fields) == (3, ("positions", "weight", "pair"))
-    row.positions[1, 2] = 7.5
-    row.positions += 1
-    row.weight = 0.25
-    row.pair["kind"] = 3
-    assert block["positions"][3].tolist() == [[19, 20, 21], [22, 23, 8.5]]
-    assert isinstance(row.weight, np.float64)
-    assert block["weight"][3] == 0.25
-    assert block["pair"][3].tolist() == (3, -3.0)
-    row.pair = (1, 2.0)
-    assert block["pair"][3].tolist() == (1, 2.0)
-    assert "walker 3" in repr(row)
-
-
-def test_a_misspelt_attribute_of_a_row_names_the_fields() -> None:
-    row = filled()[0]
-    with pytest.raises(AttributeError, match="positions, weight, pair"):
-        _ = row.mass
-    with pytest.raises(AttributeError, match="positions, weight, pair"):
-        row.mass = 1.0
-    with pytest.raises(AttributeError, match="index"):
-        row.index = 2  # type: ignore[misc]
-
-
-def test_a_value_of_the_wrong_shape_is_refused() -> None:
-    row = filled()[0]
-    with pytest.raises(ValueError, match="shape"):
-        row.positions = np.zeros((4, 3))
-    with pytest.raises(ValueError, match="sequence"):
-        row.weight = [1.0, 2.0]
-    row.weight = np.array([5.0])
-    assert row.weight == 5.0
-
-
-def test_indexing_mistakes_say_what_to_write() -> None:
-    block = filled()
-    with pytest.raises(KeyError, match="positions, weight, pair"):
-        block["velocities"]
-    with pytest.raises(KeyError, match="velocities"):
-        block["velocities"] = 0
-    with pytest.raises(IndexError, match="walker 4"):
-        block[4]
-    with pytest.raises(IndexError, match="walker -5"):
-        block[-5]
-    for key in (slice(0, 2), [0, 1], 1.5):
-        with pytest.raises(TypeError, match="take"):
-            block[key]  # type: ignore[call-overload]
-    with pytest.raises(TypeError, match="field"):
-        block[0] = 1.0  # type: ignore[index]
-
-
-def test_iterating_gives_the_rows_in_order() -> None:
-    assert [row.weight for row in filled()] == [0, 1, 2, 3]
-    assert list(WalkerBlock(0, a="f8")) == []
-
-
-def test_begin_copies_one_row_and_leaves_the_front_alone() -> None:
-    block = filled()
-    front, back = (generation.view(np.uint8).reshape(4, -1) for generation in block.generations())
-    front[:] = np.random.default_rng(1).integers(256, size=front.shape)
-    row = block.begin(2)
-    assert np.array_equal(back[2], front[2])
-    assert not back[[0, 1, 3]].any()
-    before = front.copy()
-    row.positions = 9
-    assert row.index == 2
-    assert np.array_equal(front, before)
-    with pytest.raises(IndexError):
-        block.begin(4)
-
-
-def test_a_row_serves_again_only_when_nobody_has_it() -> None:
-    block = filled()
-    begin = block.beginner()
-    kept = begin(1)
-    others = [begin(index).index for index in (0, 2, 3)]
-    again = begin(2)
-    assert (kept.index, others, again.index) == (1, [0, 2, 3], 2)
-    kept.weight += 10
-    again.weight += 20
-    block.swap()
-    assert block["weight"].tolist() == [0, 11, 22, 3]
-
-
-def test_a_beginner_may_count_from_any_walker() -> None:
-    block = filled()
-    begin = block.beginner(2)
-    for index in range(2):
-        row = begin(index)
-        row.weight += row.index
-    block.swap()
-    assert block["weight"].tolist() == [0, 0, 4, 6]
-    for index in (2, -3):
-        with pytest.raises(IndexError):
-            begin(index)
-
-
-def test_swap_shows_the_back_and_older_arrays_keep_the_old_generation() -> None:
-    block = filled()
-    old = block["weight"]
-    for index in range(4):
-        block.begin(index).weight += 10
-    assert block["weight"].tolist() == [0, 1, 2, 3]
-    block.swap()
-    assert block["weight"].tolist() == [10, 11, 12, 13]
-    assert block[1].weight == 11
-    assert old.tolist() == [0, 1, 2, 3]
-    assert block.begin(1).weight == 11
-    block.swap()
-    assert block["weight"].tolist() == [0, 11, 2, 3]
-
-
-def test_keep_takes_over_only_the_finished_walkers() -> None:
-    block = filled()
-    for index in range(4):
-        block.begin(index).weight += 10
-    block.keep([3, 0])
-    assert block["weight"].tolist() == [10, 1, 2, 13]
-    assert block["positions"][3, 0, 0] == 18
-    block.keep([])
-    assert block["weight"].tolist() == [10, 1, 2, 13]
-
-
-def test_take_and_resample_clone_walkers() -> None:
-    block = filled()
-    clones = block.take([3, 3, -4, 1, 1])
-    assert clones["weight"].tolist() == [3, 3, 0, 1, 1]
-    assert clones["positions"][:, 0, 0].tolist() == [18, 18, 0, 6, 6]
-    clones["weight"] = 0
-    assert block["weight"].tolist() == [0, 1, 2, 3]
-    assert len(block.take([])) == 0
-    assert block.take(range(4))["pair"]["value"].tolist() == [0, -1, -2, -3]
-    block.resample(np.array([3, 2, 0, 0], dtype=np.uint8))
-    assert block["weight"].tolist() == [3, 2, 0, 0]
-    assert block["pair"]["value"].tolist() == [-3, -2, 0, 0]
-
-
-def test_wrong_choices_of_walkers_are_refused_and_change_nothing() -> None:
-    block = filled()
-    for choose in (block.take, block.keep, block.resample):
-        with pytest.raises(IndexError, match="walker 4 "):
-            choose([0, 4, 1, 1])
-        with pytest.raises(ConfigError, match="flatnonzero"):
-            choose(block["weight"] > 1)
-        with pytest.raises(ConfigError, match="float64"):
-            choose([0.0, 1.0, 2.0, 3.0])
-    with pytest.raises(ConfigError, match="got 2"):
-        block.resample([0, 1])
-    assert block["weight"].tolist() == [0, 1, 2, 3]
 
 
 SCALARS = st.one_of(
@@ -313,7 +136,7 @@ def test_any_block_survives_save_load_take_and_another_mapping(
         assert taken[field].tobytes() == block[field][chosen].tobytes()
 
 
-def test_save_replaces_a_file_whole_or_leaves_it(tmp_path: Path) -> None:
+def test_save_replaces_a_file_whole_or_leaves_it(filled: MakeBlock, tmp_path: Path) -> None:
     path = tmp_path / "walkers.npz"
     filled().save(path)
     block = filled(2)
@@ -351,7 +174,7 @@ def test_load_refuses_what_save_did_not_write(tmp_path: Path) -> None:
         WalkerBlock.load(tmp_path / "missing")
 
 
-def test_a_closed_block_refuses_every_use_and_its_arrays_live_on() -> None:
+def test_a_closed_block_refuses_every_use_and_its_arrays_live_on(filled: MakeBlock) -> None:
     with filled() as block:
         weight, row = block["weight"], block.begin(1)
     block.close()
@@ -378,14 +201,14 @@ def test_a_closed_block_refuses_every_use_and_its_arrays_live_on() -> None:
     assert row.weight == 6
 
 
-def test_closing_unmaps_at_once_when_no_array_is_left() -> None:
+def test_closing_unmaps_at_once_when_no_array_is_left(traces: Traces, filled: MakeBlock) -> None:
     block = filled()
     assert len([line for line in traces() if "rw-s" in line]) == 1
     block.close()
     assert traces() == []
 
 
-def test_pickling_and_copying_are_refused_with_the_way_out() -> None:
+def test_pickling_and_copying_are_refused_with_the_way_out(filled: MakeBlock) -> None:
     block = filled()
     for refused, hint in ((block, "take"), (block[0], r"copy\(\)")):
         for attempt in (pickle.dumps, copy.copy, copy.deepcopy):
@@ -393,7 +216,7 @@ def test_pickling_and_copying_are_refused_with_the_way_out() -> None:
                 attempt(refused)
 
 
-def test_memory_belongs_to_the_user_alone_and_has_no_name() -> None:
+def test_memory_belongs_to_the_user_alone_and_has_no_name(filled: MakeBlock) -> None:
     block = filled()
     status = os.fstat(block.fileno())
     assert status.st_mode & 0o777 == 0o600
@@ -401,6 +224,6 @@ def test_memory_belongs_to_the_user_alone_and_has_no_name() -> None:
     assert not os.get_inheritable(block.fileno())
 
 
-def test_many_blocks_leave_no_trace() -> None:
+def test_many_blocks_leave_no_trace(filled: MakeBlock) -> None:
     for first, second in itertools.pairwise(filled(n) for n in range(20)):
         assert len(second) == len(first) + 1
