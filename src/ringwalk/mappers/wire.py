@@ -135,7 +135,7 @@ class Wire:
             end = min(begin + _CHUNK_TASKS, count)
             while task < end and size < _CHUNK_BYTES:
                 room = _CHUNK_BYTES - size
-                payload = codec.extend(
+                payload = codec.encoder.extend(
                     self.carried, first + task, first + end, room, lengths, clones
                 )
                 if not payload:

@@ -95,6 +95,7 @@ class Codec:
             encoded or decoded, in all.
         names: whether a buffer that lies in a heap already is named, and not copied.
         taken: buffers that it decoded, in all.
+        encoder: writes plain values, and only those.
     """
 
     def __init__(self, heaps: Sequence[Heap], own: int) -> None:
@@ -102,12 +103,12 @@ class Codec:
         self.names = True
         self.heaps = heaps
         self.own = heaps[own]
-        self._encoder = Encoder(OUT_OF_BAND_FROM, _REDUCERS)
+        self.encoder = Encoder(OUT_OF_BAND_FROM, _REDUCERS)
         self._decoder = Decoder()
 
     def begin(self) -> None:
         """A new map: look again at what classes look like."""
-        self._encoder.begin()
+        self.encoder.begin()
         self._decoder.begin()
 
     def acquaint(self, value: object) -> None:
@@ -115,7 +116,7 @@ class Codec:
 
         Writes nothing to shared memory. Raises what looking at a class raises.
         """
-        self._encoder.dumps(value, [])
+        self.encoder.dumps(value, [])
 
     def dumps(self, value: object, *, private: bool = False) -> Encoded:
         """Write a value; what pickle refuses as well (lambdas, ``__main__``) goes by cloudpickle.
@@ -128,22 +129,6 @@ class Codec:
         """
         payload, outgoing = self._dumps([value], private)
         return payload, outgoing.made if outgoing else ()
-
-    def extend(
-        self,
-        columns: list[Any],
-        first: int,
-        stop: int,
-        most: int,
-        lengths: list[int],
-        clones: dict[int, bytes | None],
-    ) -> bytes:
-        """Write the elements [first, stop) of some columns, a payload each, one after another.
-
-        Ends before one that ``dumps`` has to write, and after ``most`` bytes. ``lengths`` gets the
-        length of each payload, ``clones`` the payloads of objects that are worth looking for.
-        """
-        return self._encoder.extend(columns, first, stop, most, lengths, clones)
 
     def dumps_by_value(self, value: object) -> Encoded:
         """Write a value with the functions and classes of ``__main__`` themselves, not their names.
@@ -159,7 +144,7 @@ class Codec:
         If nobody else refers to the value, its arrays that lie in shared memory go along without
         a copy. Raises as ``dumps`` does.
         """
-        if (placed := self._encoder.put(box[0], self.own)) is not None:
+        if (placed := self.encoder.put(box[0], self.own)) is not None:
             box.clear()
             return placed
         payload, outgoing = self._dumps(box, False)
@@ -172,7 +157,7 @@ class Codec:
 
     def _dumps(self, box: list[Any], private: bool) -> tuple[bytes, Outgoing | None]:
         arrays: list[np.ndarray[Any, Any]] = []
-        plain = self._encoder.dumps(box[0], arrays)
+        plain = self.encoder.dumps(box[0], arrays)
         if plain is None:
             arrays.clear()
             try:
