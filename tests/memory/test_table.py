@@ -245,3 +245,16 @@ def test_a_full_disk_is_an_error_and_the_table_goes_on(tmp_path: Path) -> None:
 
     assert in_child(fill) == 0
     assert len(np.load(tmp_path / "small.npy")) == 10
+
+
+def test_references_to_flags_that_numpy_loses_are_not_missed() -> None:
+    """It loses one where a flag changes while it is read; see ``ringwalk.memory``."""
+    script = """
+import ctypes
+import numpy as np
+import ringwalk.memory
+for flag in (np.True_, np.False_):
+    for _ in range(1_000):
+        ctypes.pythonapi.Py_DecRef(ctypes.py_object(flag))
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0

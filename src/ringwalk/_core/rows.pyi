@@ -5,6 +5,8 @@ from typing_extensions import disjoint_base
 
 _Row = TypeVar("_Row", bound=RowBase)
 
+def spare(thing: object) -> None: ...
+
 @disjoint_base
 class RowBase:
     def __init__(self, columns: Any, index: int) -> None: ...
