@@ -315,6 +315,27 @@ def test_a_pool_keeps_its_workers_and_replaces_the_dead(table: RunTable) -> None
         assert table["f"][run_id] != table["f"][0]
 
 
+def test_a_process_that_dies_idle_is_taken_in(table: RunTable, fifo: Path) -> None:
+    """Else each wait would find its end again and return at once, in a loop."""
+
+    def work(row: Any) -> None:
+        row["f"] = os.getpid()
+        if row["u"] == 0:
+            tell(fifo)
+
+    with PoolRunner(work, table, parallel=2) as runner:
+        busy, idle = runner.spawn(), runner.spawn({"u": 1})
+        assert runner.wait(idle) is Status.DONE
+        pid = int(table["f"][idle])
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        assert runner.poll(busy) is Status.RUNNING
+        with pytest.raises(ChildProcessError):
+            os.waitpid(pid, os.WNOHANG)
+        told(fifo)
+        assert runner.wait(busy) is Status.DONE
+
+
 OWNER = """
 import os, subprocess, sys, time
 from ringwalk.memory import RunTable

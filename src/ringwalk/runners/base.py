@@ -124,8 +124,9 @@ class Runner(Closing, ABC):
     def enqueue(self, run_id: int) -> None:
         """Run a row that exists; again, if it has ended. Raises BusyError if it has not."""
         self._check_usable()
-        if not self.status(run_id).final and self.status(run_id) is not Status.NEW:
-            raise BusyError(f"run {run_id} is {self.status(run_id).name.lower()}; wait or cancel")
+        status = self.status(run_id)
+        if not status.final and status is not Status.NEW:
+            raise BusyError(f"run {run_id} is {status.name.lower()}; wait or cancel")
         self.failed.pop(run_id, None)
         self._attempts[run_id] = 0
         self._note(run_id, Status.QUEUED, error=b"", exitcode=0)
@@ -215,8 +216,13 @@ class Runner(Closing, ABC):
 
     def _retire(self, attempt: Attempt) -> None:
         """An attempt is over."""
+        for fd in attempt.filenos():
+            self._epoll.unregister(fd)
         attempt.close()
         self._open.discard(attempt)
+
+    def _idle_told(self) -> None:
+        """There is something to be told by what executes no run."""
 
     def _log(self, run_id: int) -> Path | None:
         return None if self._log_dir is None else self._log_dir / f"run_{run_id:03d}.log"
@@ -231,30 +237,34 @@ class Runner(Closing, ABC):
             except OSError as error:
                 self._fail(run_id, Outcome(False, error=f"could not start: {error}"), Status.FAILED)
                 continue
-            self._open.add(attempt)
+            if attempt not in self._open:  # else it has executed a run before
+                self._open.add(attempt)
+                for fd in attempt.filenos():
+                    self._epoll.register(fd, select.EPOLLIN)
             limit = math.inf if self.timeout is None else time.monotonic() + self.timeout
             self._active[run_id] = _Active(attempt, limit)
             for fd in attempt.filenos():
                 self._runs_by_fd[fd] = run_id
-                self._epoll.register(fd, select.EPOLLIN)
 
     def _step(self, timeout: float) -> list[int]:
         """Wait for the first event, at most ``timeout`` seconds; the runs that ended for good."""
         self._check_usable()
         ended = []
-        now = time.monotonic()
-        first = min((active.deadline for active in self._active.values()), default=math.inf)
-        wait = max(0.0, min(timeout, first - now))
+        first = math.inf
+        if self.timeout is not None:
+            first = min((active.deadline for active in self._active.values()), default=math.inf)
+        wait = max(0.0, min(timeout, first - time.monotonic()))
         for fd, _ in self._epoll.poll(None if wait == math.inf else wait):
             run_id = self._runs_by_fd.get(fd)
-            if run_id is None:  # its other descriptor was first
+            if run_id is None:  # perhaps its other descriptor was first
+                self._idle_told()
                 continue
             outcome = self._active[run_id].attempt.outcome()
             if outcome is not None:
                 status = Status.DONE if outcome.ok else Status.FAILED
                 if self._finish(run_id, outcome, status):
                     ended.append(run_id)
-        now = time.monotonic()
+        now = time.monotonic() if first < math.inf else -math.inf
         for run_id, active in list(self._active.items()):
             if active.deadline <= now:
                 overrun = Outcome(False, error=f"ran longer than {self.timeout:g} s")
@@ -267,7 +277,6 @@ class Runner(Closing, ABC):
         """Book the end of an attempt; false if the run is tried once more."""
         active = self._active.pop(run_id)
         for fd in active.attempt.filenos():
-            self._epoll.unregister(fd)
             del self._runs_by_fd[fd]
         if status in (Status.TIMEOUT, Status.CANCELLED):
             active.attempt.kill()

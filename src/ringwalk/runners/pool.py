@@ -43,7 +43,12 @@ class PoolRunner(ForkRunner):
         return process
 
     def _retire(self, attempt: Attempt) -> None:
-        if isinstance(attempt, RunProcess) and attempt.alive:
+        if isinstance(attempt, RunProcess) and not attempt.buried:
             self._idle.append(attempt)
         else:
             super()._retire(attempt)
+
+    def _idle_told(self) -> None:
+        for process in [process for process in self._idle if not process.alive]:
+            self._idle.remove(process)
+            super()._retire(process)

@@ -99,6 +99,11 @@ class RunProcess:
         """Whether the process can take an order."""
         return self._exitcode is None and not _readable(self._pidfd, 0)
 
+    @property
+    def buried(self) -> bool:
+        """Whether its end was taken in."""
+        return self._exitcode is not None
+
     def order(self, run_id: int) -> None:
         """Have it execute a run. One that died meanwhile tells so as the outcome."""
         self._busy = True
@@ -110,11 +115,11 @@ class RunProcess:
         return (self._pidfd,) if self._once else (self._channel.fileno(), self._pidfd)
 
     def outcome(self) -> Outcome | None:
-        ended = _readable(self._pidfd, 0)  # before the socket: what it said comes first
-        if self._once and not ended:
-            return None
-        message = receive(self._channel, wait=False)
-        if ended:
+        message = None if self._once else receive(self._channel, wait=False)
+        if message is None:
+            if not _readable(self._pidfd, 0):
+                return None
+            message = receive(self._channel, wait=False)  # what it said before its end comes first
             self._reap()
         code = self._exitcode
         if message is not None and message.kind == Kind.RAN:
