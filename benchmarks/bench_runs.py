@@ -25,7 +25,7 @@ RUNS = 500
 STUDY_ROUNDS = 5
 # A study of ours takes a fraction of a second, of which its start is a third: one alone says little
 # about a busy machine. A rival's takes half a minute.
-STUDIES_A_ROUND = {"ringwalk": 9}
+STUDIES_A_ROUND = {"ringwalk": 9, "in one process": 9}
 COMMANDS = 50
 GROWTH_ROUNDS = 7
 FROM_ROWS, TO_ROWS, STEP = 1_000, 1_000_000, 27_000
@@ -37,12 +37,14 @@ CONTESTANTS = {
     "ringwalk": ("ringwalk", "ringwalk", 0.1),
     "fork+memmap, sleep 0.1": ("fork", "memmap", 0.1),
     "fork+memmap, sleep 0.001": ("fork", "memmap", 0.001),
+    "in one process": ("in process", "ringwalk", 0.0),
 }
 STUDY = Scenario(
     "a study of no-op runs, proFit 0.6",
     RUNS,
     ours=(named("ringwalk"),),
-    rivals=tuple(named(name) for name in CONTESTANTS if name != "ringwalk"),
+    rivals=tuple(named(name) for name in CONTESTANTS if name.startswith("fork")),
+    floors=(named("in one process"),),
     targets=(Times("fork+memmap, sleep 0.1", 80), Times("fork+memmap, sleep 0.001", 15)),
 )
 
