@@ -153,6 +153,26 @@ def test_clones_do_not_see_each_other() -> None:
         assert (state == 1.0).all()
 
 
+def test_an_input_that_a_segment_keeps_stays_as_it_is() -> None:
+    kept: list[Array] = []
+
+    def segment(a: Array, what: str) -> Any:
+        if what == "keep":
+            kept.append(a)
+        return {"make": lambda: a + 1.0, "echo": lambda: a, "keep": float, "look": kept.pop}[what]()
+
+    with WorkerMapper(segment, num_workers=1, inputs="readonly") as mapper:
+        (state,) = mapper.map([big(1)], ["make"])
+        # A clone of what it kept goes back first: who receives it ends the worker's hold on it.
+        mapper.map([state, state], ["echo", "keep"])
+        del state
+        others = mapper.map([big(3)] * 4, ["make"] * 4)
+        (seen,) = mapper.map([big()], ["look"])
+        assert (seen == 2.0).all()
+        del others, seen
+        assert held(mapper) == [0, 0]
+
+
 def test_a_retry_finds_the_state_as_it_was(tmp_path: Path) -> None:
     def die_once(a: Array) -> float:
         a += 1.0

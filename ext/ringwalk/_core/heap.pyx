@@ -201,6 +201,13 @@ cdef class Heap:
         self.kept.add(block)
         return True
 
+    def given(self, uint32_t block):
+        """Whether this process gave the block away and whoever gets it has yet to end the hold.
+
+        A view made now would lose the block then.
+        """
+        return block not in self.counts and rw_heap_holds(&self.c, block, self.holder)
+
     def viewed(self):
         """(address, bytes) of the blocks that this process has views of."""
         cdef uint32_t found = 0

@@ -132,10 +132,19 @@ def take_in(
     copied = 0
     for index, flags, block, offset, length in REFERENCE.iter_unpack(references):
         readonly = inputs == "readonly" or (inputs is None and bool(flags & _READONLY))
-        view = heaps[index].view(block, offset, length, readonly)
+        heap = heaps[index]
+        if inputs == "readonly":  # what was given away is not a segment's to keep: see given
+            private = heap.given(block)
+        else:
+            private = inputs == "copy" and not flags & _PRIVATE
+        view = heap.view(block, offset, length, readonly)
         if flags & _HANDED_OVER and handed is not None:
             handed.append((index, block))
             copied += length if flags & _COPIED else 0
-        private = inputs == "copy" and not flags & _PRIVATE
-        buffers.append(np.frombuffer(view, np.uint8).copy() if private else view)
+        if private:
+            own = np.frombuffer(view, np.uint8).copy()
+            own.setflags(write=not readonly)
+            buffers.append(own)
+        else:
+            buffers.append(view)
     return buffers, copied
