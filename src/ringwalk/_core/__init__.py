@@ -17,8 +17,8 @@ from importlib.util import find_spec
 __all__: list[str] = []
 
 _EXTENSIONS = (
-    *("arena", "event", "ring", "board", "consumer", "headroom", "heap"),
-    *("process", "spawn", "rows", "window"),
+    *("allocator", "arena", "board", "chain", "consumer", "decoder", "encoder", "event"),
+    *("headroom", "heap", "process", "ring", "rows", "spawn", "window"),
 )
 
 if _missing := [name for name in _EXTENSIONS if find_spec(f"{__name__}.{name}") is None]:
