@@ -21,6 +21,7 @@ from ringwalk import (
     WorkerInitError,
     WorkerMapper,
 )
+from ringwalk.mappers import process
 
 START_METHODS = pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 
@@ -232,3 +233,18 @@ def test_a_serial_map_leaves_the_caller_s_streams_alone() -> None:
     random.seed(3)
     three_cycles(SerialMapper, draw_globals, 1, seed=7)
     assert draw_globals(0) == expected
+
+
+def test_a_pool_whose_monitor_cannot_be_made_is_closed(
+    process_mapper: type[Mapper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(facts: object) -> None:
+        raise OSError("no descriptor is left")
+
+    monkeypatch.setattr(process, "Monitor", refuse)
+    mapper = process_mapper(abs, num_workers=2, monitor=True)  # type: ignore[call-arg]
+    with pytest.raises(OSError, match="no descriptor"):
+        mapper.init()
+    monkeypatch.undo()
+    with mapper:
+        assert mapper.map([-1, -2]) == [1, 2]

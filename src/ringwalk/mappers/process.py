@@ -68,10 +68,10 @@ class ProcessMapper(Mapper):
             harden_process()  # before there is anything to protect
         with Undisturbed():  # a Ctrl-C would leave half a pool, and nobody to close it
             pool = self._pool = Pool(setup, kind, start_method)
-            if self._monitored:
-                self._monitor = self._show(pool)
             # Also at interpreter exit, so that a forgotten cleanup leaves nothing behind.
             self._finalizer = weakref.finalize(self, pool.close)
+            if self._monitored:
+                self._monitor = self._show(pool)
         return pool
 
     def _show(self, pool: Pool) -> Monitor:
