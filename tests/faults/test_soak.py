@@ -71,13 +71,18 @@ def test_nothing_grows(
     tasks = rounds(ci, campaign)
     deaths = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
     last = os.eventfd(0, os.EFD_CLOEXEC)
+    doors = [os.eventfd(0, os.EFD_CLOEXEC) for _ in range(2)]
 
     def maybe_die() -> None:
         if random.random() < CHANCE:
             os.eventfd_write(deaths, 1)
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def advance(item: Row | tuple[int, np.ndarray], alone: bool) -> object:
+    def advance(item: Row | tuple[int, np.ndarray] | int, alone: bool) -> object:
+        if isinstance(item, int):
+            os.eventfd_write(doors[1 - item], 1)
+            os.eventfd_read(doors[item])
+            return None
         if isinstance(item, Row):
             item.x[:11] += 1
             maybe_die()
@@ -114,15 +119,16 @@ def test_nothing_grows(
             results = mapper.map(objects, [False] * WALKERS)
             assert [result[-1] for result in results] == [k + 1 for k in range(WALKERS)]
             del results
+            mapper.map([0, 1], [False, False])
             readings[cycle - 1] = astuple(read(mapper))
     killed = os.eventfd_read(deaths)
-    os.close(deaths)
-    os.close(last)
+    for descriptor in (deaths, last, *doors):
+        os.close(descriptor)
     print(f"{tasks} tasks, {killed} processes killed")
     assert killed > tasks * CHANCE / 5
     third = len(readings) // 3
-    first, last = readings[:third], readings[-third:]
+    early, late = readings[:third], readings[-third:]
     for name in readings.dtype.names:
-        was, became = (float(np.median(part[name])) for part in (first, last))
+        was, became = (float(np.median(part[name])) for part in (early, late))
         print(f"{name}: {was:,.0f} -> {became:,.0f}")
         assert became <= was * TOLERANCE, name
