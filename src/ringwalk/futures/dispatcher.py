@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import threading
+from collections.abc import Callable
 from typing import Protocol
 
 # How long tasks may go untended, or a lost hint unnoticed; see mappers/transaction.py.
@@ -31,6 +32,19 @@ class Led(Protocol):
     def lead_alone(self) -> None: ...
 
 
+class _Kick:
+    """An eventfd that is closed when nobody uses it any more.
+
+    A thread that is about to write when another closes would write to whatever got the number.
+    """
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+
+    def __del__(self, close: Callable[[int], None] = os.close) -> None:
+        close(self.fd)
+
+
 class Dispatcher:
     """Sleeps until it is kicked, and leads if it has to. Starts with the first task.
 
@@ -43,7 +57,7 @@ class Dispatcher:
 
     def __init__(self, engine: Led) -> None:
         self._engine = engine
-        self._kick = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._kick: _Kick | None = _Kick()
         self.thread: threading.Thread | None = None
         self.expected = False
         self.tended = False
@@ -58,13 +72,15 @@ class Dispatcher:
     def kick(self) -> None:
         """Have it look around."""
         # No lock: the garbage collector calls this, wherever it happens to run.
-        if self._kick >= 0:
-            os.eventfd_write(self._kick, 1)
+        kick = self._kick
+        if kick is not None:
+            os.eventfd_write(kick.fd, 1)
 
     def _run(self) -> None:
-        engine = self._engine
+        engine, kick = self._engine, self._kick
+        assert kick is not None
         poll = select.poll()
-        poll.register(self._kick, select.POLLIN)
+        poll.register(kick.fd, select.POLLIN)
         while not engine.over:
             self.resting = True
             if engine.open:  # after the store: who submits looks at it after the task was made
@@ -72,7 +88,7 @@ class Dispatcher:
             kicked = poll.poll(None if self.resting else HEARTBEAT_S * 1000)
             self.resting = False
             if kicked:
-                os.eventfd_read(self._kick)
+                os.eventfd_read(kick.fd)
             untended = not kicked and engine.open and not self.tended
             self.tended = False
             if self.expected or untended or engine.closing:
@@ -88,7 +104,5 @@ class Dispatcher:
         self.close()
 
     def close(self) -> None:
-        """Let go of its descriptor."""
-        kick, self._kick = self._kick, -1
-        if kick >= 0:
-            os.close(kick)
+        """Let go of its descriptor. Idempotent."""
+        self._kick = None
