@@ -3,7 +3,8 @@
 * rows of a block: the walkers lie in shared memory. Rivals map bare integers, which is the least
   that they can carry; the walkers themselves would come on top.
 * objects in: 1,000 Python walkers of 1 KB go to the workers, None comes back.
-* objects there and back: the same walkers, and each comes back.
+* objects there and back: the same walkers, and each comes back. Also walkers that hold a few
+  numbers and no array.
 """
 
 from __future__ import annotations
@@ -41,11 +42,20 @@ class Walker:
         self.positions: npt.NDArray[np.float64] = np.full(125, float(index))
 
 
+class Particle:
+    """A walker without an array."""
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+        self.weight = 1 / WALKERS
+        self.position = (0.1 * index, 0.2 * index, 0.3 * index)
+
+
 def no_op(walker: Any) -> None:
     """The segment."""
 
 
-def echo(walker: Walker) -> Walker:
+def echo(walker: Any) -> Any:
     """A segment that leaves the walker as it is."""
     return walker
 
@@ -56,6 +66,10 @@ def integers() -> range:
 
 def make_walkers() -> list[Walker]:
     return [Walker(k) for k in range(WALKERS)]
+
+
+def make_particles() -> list[Particle]:
+    return [Particle(k) for k in range(WALKERS)]
 
 
 @contextmanager
@@ -82,6 +96,10 @@ def check_echo(walkers: Sequence[Walker], results: list[Walker]) -> None:
     for sent, returned in zip(walkers, results, strict=True):
         assert returned.index == sent.index
         assert (returned.positions == sent.positions).all()
+
+
+def check_particles(particles: Sequence[Particle], results: list[Particle]) -> None:
+    assert [vars(returned) for returned in results] == [vars(sent) for sent in particles]
 
 
 def rivals(
@@ -131,23 +149,26 @@ BLOCK = Scenario(
 def objects(
     title: str,
     segment: Callable[[Any], Any],
+    items: Callable[[], Sequence[Any]],
     check: Callable[[Sequence[Any], list[Any]], None],
+    most: float,
 ) -> Scenario:
-    ours = mapping("WorkerMapper", partial(WorkerMapper, segment, WORKERS), make_walkers, check)
+    ours = mapping("WorkerMapper", partial(WorkerMapper, segment, WORKERS), items, check)
     return Scenario(
         title,
         WALKERS,
         ours=(ours,),
-        rivals=rivals(segment, make_walkers, check, OBJECT_CHUNK),
-        floors=floors(segment, make_walkers, check),
-        targets=(AtMost(3e-6), Times(None, 1), Times("wepy WorkerMapper", 40)),
+        rivals=rivals(segment, items, check, OBJECT_CHUNK),
+        floors=floors(segment, items, check),
+        targets=(AtMost(most), Times(None, 1), Times("wepy WorkerMapper", 40)),
     )
 
 
 SCENARIOS = (
     BLOCK,
-    objects("no-op, 1 KB objects in", no_op, check_none),
-    objects("no-op, 1 KB objects there and back", echo, check_echo),
+    objects("no-op, small objects there and back", echo, make_particles, check_particles, 3e-6),
+    objects("no-op, 1 KB objects in", no_op, make_walkers, check_none, 5e-6),
+    objects("no-op, 1 KB objects there and back", echo, make_walkers, check_echo, 5e-6),
 )
 
 
