@@ -136,6 +136,10 @@ def test_what_cannot_fit_is_refused_before_anybody_is_killed(cgroup: Path, kind:
         return np.broadcast_to(1.0, 1 << 22) + k if k > 1 else float(k)
 
     with Kind(large, num_workers=2) as mapper:
+        mapper.map([0, 1])
+        # A worker first makes its piece, then asks for as much. However much is in use by now,
+        # this leaves 24 MiB when the last piece is made: nothing else comes to its limit.
+        uneven = np.ones((headroom.available()[0] - (24 << 20)) % (32 << 20) >> 3)
         # In one piece, and in pieces of 32 MiB each: results that somebody keeps.
         kept = []
         for told in (
