@@ -123,7 +123,7 @@ class Timeline:
     @property
     def seconds(self) -> float:
         """From the begin of the first map to the end of the last."""
-        return float(self.spans.max(initial=0.0) - self.spans.min(initial=0.0))
+        return float(np.max(self.spans, initial=0.0) - np.min(self.spans, initial=0.0))
 
     def device_of(self, worker: int) -> str:
         """Label of a worker's device; empty without one."""
