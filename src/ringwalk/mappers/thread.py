@@ -5,9 +5,11 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import Any
 
+from ringwalk._core.process import Undisturbed
 from ringwalk.errors import ConfigError, MapError
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.base import Mapper, raise_first
@@ -57,28 +59,40 @@ class ThreadMapper(Mapper):
 
         errors: dict[int, MapError] = {}
         done: dict[int, Any] = {}
-        pending = {self._executor.submit(attempt, walker) for walker in range(arguments.count)}
+        pending: set[Future[Attempt]] = set()
+        # Not the library's wait: a Ctrl-C in there keeps locks that the threads need to end.
+        ended: SimpleQueue[Future[Attempt]] = SimpleQueue()
         finished = 0
         try:
+            for walker in range(arguments.count):
+                with Undisturbed():  # or it runs on when nobody knows of it
+                    future = self._executor.submit(attempt, walker)
+                    pending.add(future)
+                    future.add_done_callback(ended.put)
             while pending:
-                ended, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in ended:
-                    finished += 1
-                    outcome = future.result()
-                    history.ran.append(outcome.ran)
-                    if outcome.error is not None:
-                        errors[outcome.walker] = outcome.error
-                        continue
+                future = ended.get()
+                if future.cancelled():
+                    continue
+                pending.remove(future)
+                finished += 1
+                outcome = future.result()
+                history.ran.append(outcome.ran)
+                if outcome.error is not None:
+                    errors[outcome.walker] = outcome.error
+                    if self._options.on_error == "stop":
+                        pending = _uncancelled(pending)
+                else:
                     results[outcome.walker] = done[outcome.walker] = outcome.result
                     if isinstance(outcome.result, Returned):
                         self._returned.append(outcome.walker)
                     if each:
                         yield outcome.walker
                 self._progress.tell(finished, arguments.count)
-                if errors and self._options.on_error == "stop":
-                    pending = {future for future in pending if not future.cancel()}
         finally:
-            _abandon(pending)
+            # Threads cannot be ended. Of one that is done, an interrupt may have lost the news.
+            left = {future for future in _uncancelled(pending) if future.running()}
+            while left:
+                left.discard(ended.get())
         raise_first(errors, done)
 
     def _take_slot(self, setup: Setup) -> Worker:
@@ -90,6 +104,7 @@ class ThreadMapper(Mapper):
             raise
 
 
-def _abandon(pending: set[Future[Attempt]]) -> None:
-    """Cancel what waits; threads cannot be ended, so wait for those that run."""
-    wait([future for future in pending if not future.cancel()])
+def _uncancelled(pending: set[Future[Attempt]]) -> set[Future[Attempt]]:
+    """Cancel what waits; the others."""
+    with Undisturbed():
+        return {future for future in pending if not future.cancel()}
