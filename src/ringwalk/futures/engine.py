@@ -89,7 +89,8 @@ class Engine:
             stream = self._stream
             if stream is not None:
                 stream.begin()
-                stream.crew.fill(None)
+                stream.look_after()
+                stream.crew.fill(None, stream.mourn)
 
     def submit(self, sink: Sink, func: Any, args: Any, kwargs: Any) -> None:
         """Hand out ``func(*args, **kwargs)``; the sink gets the outcome.

@@ -68,21 +68,26 @@ class PersistentCrew:
             self._slots_by_fd[ours.fileno()] = slot
             self._poll.register(ours, select.POLLIN)
 
-    def fill(self, job: Job | None) -> None:
+    def fill(self, job: Job | None, mourn: Callable[[Death], object] | None = None) -> None:
         """Start what is missing; wait until all are ready, unless nothing can go wrong in them.
 
-        A worker that was forked and has nothing to prepare takes tasks as soon as it runs.
+        A worker that was forked and has nothing to prepare takes tasks as soon as it runs. Where
+        tasks are open, ``mourn`` settles each death that is noticed here.
         """
         events = self.poll(0)  # tells of those that were killed while idle
         if len(self._ready) == self._setup.num_workers and not events:
             return
-        self.handle(events)
+        for death in self.handle(events):
+            if mourn is not None:
+                mourn(death)
         for slot in filter(self.vacant, range(self._setup.num_workers)):
             self._replace(slot)
         if self._start_method == "fork" and not self._setup.prepares:
             return
         while len(self._ready) < self._setup.num_workers:
             for death in self.wait(_ANSWER_TIMEOUT_S):
+                if mourn is not None:
+                    mourn(death)
                 self._replace(death.slot)
             if self._unanswered(_ANSWER_TIMEOUT_S):
                 self._replace_template()
