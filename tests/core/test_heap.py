@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import os
+import sys
+import weakref
 from collections.abc import Callable
 from mmap import PAGESIZE
 from typing import Any
@@ -13,7 +16,14 @@ import numpy as np
 import pytest
 
 from ringwalk._core.arena import Arena
-from ringwalk._core.heap import MAX_HOLDERS, Heap, heap_bytes, locate
+from ringwalk._core.heap import (
+    MAX_HOLDERS,
+    Heap,
+    heap_bytes,
+    hold_all,
+    locate,
+    unhold_all,
+)
 from ringwalk.errors import HeapFullError, RingwalkError
 
 DATA = 1 << 20  # bytes of the heaps that make_space makes
@@ -187,6 +197,33 @@ def test_a_handle_in_the_same_dead_cycle_is_there_till_the_last_view(
     del cycle, heap
     gc.collect()
     assert space.held() == 0
+
+
+def test_a_ctrl_c_is_not_lost_as_a_handle_dies(make_space: MakeSpace) -> None:
+    interrupt = ctypes.PyDLL(None).PyErr_SetInterrupt
+    interrupt.argtypes = [ctypes.py_object]
+    handles = [make_space().handle(PARENT)]
+    pressed = weakref.ref(handles[0], interrupt)  # newest first: before what else sees its end
+    with pytest.raises(KeyboardInterrupt):
+        handles.clear()
+    assert pressed() is None
+
+
+def test_handles_may_be_made_while_all_are_walked_through(make_space: MakeSpace) -> None:
+    space = make_space()
+    made = [space.handle(OTHER)]
+
+    def make(*_: object) -> None:
+        """As another thread, which may go on wherever Python code runs."""
+        made.append(space.handle(OTHER))
+
+    before = sys.gettrace()
+    sys.settrace(make)
+    try:
+        held = hold_all()
+    finally:
+        sys.settrace(before)
+    unhold_all(held)
 
 
 def test_free_blocks_serve_again(make_space: MakeSpace) -> None:

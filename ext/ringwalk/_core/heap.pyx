@@ -2,6 +2,7 @@
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
+from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
@@ -43,7 +44,16 @@ def _forget_parent():
 
 
 os.register_at_fork(after_in_child=_forget_parent)
-_heaps = weakref.WeakSet()
+
+# Address -> weak reference. Not a WeakSet: Python code that runs as a handle dies can swallow a
+# Ctrl-C, and while somebody walks through the set it lets other threads make handles.
+cdef dict _heaps = {}
+
+
+cdef list living():
+    """All handles of this process."""
+    cdef list found = [reference() for reference in list(_heaps.values())]
+    return [heap for heap in found if heap is not None]
 
 
 def locate(list heaps, data):
@@ -74,7 +84,7 @@ def hold_all():
 
     For the time that a forked child may use views it inherited: it cannot hold them itself.
     """
-    return [(heap, (<Heap>heap).hold_viewed()) for heap in _heaps]
+    return [(heap, (<Heap>heap).hold_viewed()) for heap in living()]
 
 
 def unhold_all(held):
@@ -87,7 +97,7 @@ def part_views():
 
     What others write later it may see or not. For while they are held: see ``hold_all``.
     """
-    for heap in _heaps:
+    for heap in living():
         (<Heap>heap).part()
 
 
@@ -115,9 +125,10 @@ cdef class Heap:
         self.counts = {}  # block -> views that live
         self.kept = set()  # of these, the ones that a put holds too
         check(rw_heap_bind(&self.c, &arena.c, start, data_size))
-        _heaps.add(self)
+        _heaps[<size_t><PyObject *>self] = weakref.ref(self)
 
     def __dealloc__(self):
+        _heaps.pop(<size_t><PyObject *>self, None)
         rw_heap_disown(&self.c)
 
     def own(self):
