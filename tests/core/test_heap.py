@@ -226,6 +226,21 @@ def test_handles_may_be_made_while_all_are_walked_through(make_space: MakeSpace)
     unhold_all(held)
 
 
+def test_views_may_die_while_all_are_told(make_space: MakeSpace) -> None:
+    space = make_space()
+    views = [space.writer.view(space.writer.put(b"abc"), 0, 3) for _ in range(9)]
+    cycle: list[object] = [views.pop()]
+    cycle.append(cycle)
+    thresholds = gc.get_threshold()
+    gc.set_threshold(1)  # before Python 3.12 the collector runs as soon as something is made
+    try:
+        del cycle
+        told = space.writer.viewed()
+    finally:
+        gc.set_threshold(*thresholds)
+    assert len(told) >= len(views)
+
+
 def test_free_blocks_serve_again(make_space: MakeSpace) -> None:
     space = make_space()
     blocks = [space.writer.put(bytes(length)) for length in (100, 5000, 90_000)]

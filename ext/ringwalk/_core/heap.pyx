@@ -225,7 +225,7 @@ cdef class Heap:
         cdef uint64_t offset = 0, size = 0
         cdef uint8_t *address = NULL
         places = []
-        for block in self.counts:
+        for block in list(self.counts):  # the collector may end views meanwhile
             check(rw_heap_at(&self.c, block, 0, 0, &address))
             if rw_heap_find(&self.c, address, &found, &offset, &size):
                 places.append((<size_t>address, size))
