@@ -147,6 +147,26 @@ def test_a_second_owner_is_refused_and_told_who_has_it(tmp_path: Path) -> None:
         assert np.load(path)["u"].tolist() == [5]
 
 
+def test_of_two_who_ask_at_once_one_gets_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if they have one process id: two threads, or processes of two machines."""
+    path = tmp_path / "runs.npy"
+    link, first = os.link, list[RunTable]()
+
+    def late(*names: Path) -> None:
+        if not first:
+            monkeypatch.setattr(os, "link", link)
+            first.append(RunTable(FIELDS, 2, path=path))
+        link(*names)
+
+    monkeypatch.setattr(os, "link", late)
+    with pytest.raises(BusyError, match=f"process {os.getpid()}"):
+        RunTable(FIELDS, 2, path=path)
+    first[0].close()
+    assert os.listdir(tmp_path) == ["runs.npy"]
+
+
 HOST = socket.gethostname()
 OWNER = """
 import os, sys

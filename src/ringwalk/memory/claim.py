@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import secrets
 import socket
 import time
 import weakref
@@ -61,8 +62,9 @@ class Claim:
 
 
 def _take(claim: Path, path: Path) -> int:
-    made = claim.with_name(f"{claim.name}-{os.getpid()}")
-    fd = os.open(made, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    # Not by the process id: threads share one, and so may processes of several machines.
+    made = claim.with_name(f"{claim.name}-{secrets.token_hex(8)}")
+    fd = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         os.write(fd, json.dumps(asdict(_Record.current())).encode())
         while True:
