@@ -18,7 +18,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ringwalk import Mapper, Row, SegmentTimeout, WalkerBlock, WorkerDied, WorkerMapper
+from ringwalk import (
+    Mapper,
+    Row,
+    SegmentTimeout,
+    TaskMapper,
+    WalkerBlock,
+    WorkerDied,
+    WorkerMapper,
+)
 from ringwalk.workers.crew import Death
 from ringwalk.workers.pool import Pool
 
@@ -156,6 +164,36 @@ def test_the_template_dies_during_a_map(tmp_path: Path) -> None:
 
     with WorkerMapper(segment, num_workers=2) as mapper:
         assert mapper.map(range(20)) == list(range(20))
+
+
+def test_a_map_is_given_up_though_a_lane_was_reaped_by_others() -> None:
+    """Its process id is nobody's, where the program ignores the ends of its children."""
+
+    class GivenUp(Exception):
+        """What the caller ends the map with."""
+
+    def segment(k: int) -> None:
+        if k > 0:
+            signal.pause()
+
+    def give_up(done: int, count: int) -> None:
+        if count == 1:
+            return
+        for pid in mapper._pool.pids().values():  # type: ignore[union-attr]
+            lane = os.pidfd_open(pid)
+            signal.pidfd_send_signal(lane, signal.SIGKILL)
+            select.select([lane], [], [])
+            os.close(lane)
+        raise GivenUp
+
+    before = signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    try:
+        with TaskMapper(segment, num_workers=2, progress=give_up) as mapper:
+            with pytest.raises(GivenUp):
+                mapper.map(range(3))
+            assert mapper.map([0]) == [None]
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 # --- time limits ----------------------------------------------------------

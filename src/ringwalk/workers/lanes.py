@@ -180,7 +180,8 @@ class LaneCrew:
 
     def kill(self, slot: int) -> None:
         if slot in self._lanes:
-            signal.pidfd_send_signal(self._lanes[slot].pidfd, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # dead, and reaped by the user's program
+                signal.pidfd_send_signal(self._lanes[slot].pidfd, signal.SIGKILL)
 
     def dismiss(self) -> None:
         self._space.board.close()
