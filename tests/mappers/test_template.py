@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from ringwalk import WorkerDied, WorkerMapper
+from ringwalk.workers.launch import StartMethod
 
 
 @contextmanager
@@ -46,9 +47,10 @@ def test_signals_of_the_program_leave_the_template_alone() -> None:
     assert heard == []
 
 
-def test_deaths_are_told_where_the_program_ignores_its_children() -> None:
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_deaths_are_told_where_the_program_ignores_its_children(method: StartMethod) -> None:
     with handled(signal.SIGCHLD, signal.SIG_IGN):
-        with WorkerMapper(end, num_workers=1, max_retries=0) as mapper:
+        with WorkerMapper(end, num_workers=1, max_retries=0, start_method=method) as mapper:
             with pytest.raises(WorkerDied) as caught:
                 mapper.map([0])
     assert caught.value.exitcode == 7

@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import pickle
+import signal
 import socket
 from collections.abc import Callable
 from multiprocessing.process import BaseProcess
@@ -103,8 +104,10 @@ def spawn_template(
     return Template(pidfd, control, lambda: _join(process))
 
 
-def _join(process: BaseProcess) -> None:
+def _join(process: Any) -> None:
     process.join()
+    if process.exitcode is None:  # somebody else reaped it, see reap: now nobody knows
+        process._popen.returncode = -signal.SIGKILL
     process.close()
 
 
