@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,7 +13,9 @@ from typing import Any
 import pytest
 
 from ringwalk import WorkerDied, WorkerMapper
+from ringwalk.workers import persistent
 from ringwalk.workers.launch import StartMethod
+from ringwalk.workers.messages import Message
 
 
 @contextmanager
@@ -54,3 +58,32 @@ def test_deaths_are_told_where_the_program_ignores_its_children(method: StartMet
             with pytest.raises(WorkerDied) as caught:
                 mapper.map([0])
     assert caught.value.exitcode == 7
+
+
+def test_nothing_is_awaited_of_a_template_that_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its worker's end is met first: the template's own came as the kernel was asked for both."""
+    looks: list[int] = []
+    receive = persistent.receive
+
+    def counted(channel: socket.socket, *, wait: bool) -> Message | None:
+        looks.append(channel.fileno())
+        return receive(channel, wait=wait)
+
+    with WorkerMapper(parent_of, num_workers=1) as mapper:
+        (template,) = mapper.map([0])
+        crew = mapper._pool.crew  # type: ignore[union-attr]
+        assert isinstance(crew, persistent.PersistentCrew)
+        while crew.pid(0) is None:  # it may run a map before the template tells of it
+            crew.wait(None)
+        worker = crew._pidfds[0]
+        os.kill(template, signal.SIGSTOP)
+        os.waitid(os.P_PID, template, os.WSTOPPED | os.WNOWAIT)
+        signal.pidfd_send_signal(worker, signal.SIGKILL)
+        select.select([worker], [], [])
+        os.kill(template, signal.SIGKILL)
+        os.waitid(os.P_PID, template, os.WEXITED | os.WNOWAIT)
+        monkeypatch.setattr(persistent, "receive", counted)
+        (death,) = crew.handle([(worker, select.POLLIN)])
+        assert (death.slot, death.signal) == (0, signal.SIGKILL)
+        assert len(looks) < 10
+        assert mapper.map([0]) != [template]

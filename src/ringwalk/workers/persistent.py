@@ -210,7 +210,8 @@ class PersistentCrew:
                     deaths.append(death)
         return deaths
 
-    def _hear_template(self) -> None:
+    def _hear_template(self) -> bool:
+        """Take in one message; False: there is none, or the template is gone."""
         assert self._template is not None
         try:
             message = receive(self._template.control, wait=False)
@@ -221,7 +222,7 @@ class PersistentCrew:
             self._lose_template()
             raise
         if message is None:
-            return
+            return False
         if message.kind == Kind.SPAWNED:
             assert message.fd is not None
             self._hire(message.first, message.fd)
@@ -232,6 +233,7 @@ class PersistentCrew:
             self._starting.discard(message.first)
             kind = CudaInParentError if "CUDA" in reason else WorkerInitError
             raise kind(f"the template process could not fork worker {message.first}: {reason}")
+        return True
 
     def _hire(self, slot: int, pidfd: int) -> None:
         self._pidfds[slot] = pidfd
@@ -271,7 +273,8 @@ class PersistentCrew:
             template = self._template
             if template is None or not _readable(template.control, deadline):
                 break
-            self._hear_template()
+            if not self._hear_template():  # it is gone, too
+                break
         status = self._statuses.pop(slot, signal.SIGKILL)
         self._drain(slot)
         death = Death.from_status(slot, status, was_ready=slot in self._ready)
