@@ -176,7 +176,7 @@ def test_no_process_to_be_had_is_an_error(fork: Any) -> None:
             with pytest.raises(BlockingIOError):
                 shell("true", wait=wait)
 
-    fork(body)
+    assert fork(body).join() == 0
 
 
 def test_what_no_program_can_be_given_is_refused() -> None:
