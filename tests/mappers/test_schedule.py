@@ -60,16 +60,18 @@ def test_a_payload_that_cannot_be_sent_stops_an_ordered_map() -> None:
 
 
 def test_the_last_map_says_what_is_longest(process_mapper: type[Mapper]) -> None:
-    def wait(seconds: float) -> int:
+    def outlast(since: int) -> int:
+        """Take longer than it took from then until now, and so than any segment before."""
         before = time.monotonic_ns()
-        time.sleep(seconds)
+        while since and time.monotonic_ns() - before <= before - since:
+            time.sleep((before - since) * 1e-9)
         return before
 
-    with process_mapper(wait, num_workers=1, schedule="longest") as mapper:
-        mapper.map([0.0, 0.3])
-        assert order_of(mapper.map([0.0, 0.0])) == [1, 0]
+    with process_mapper(outlast, num_workers=1, schedule="longest") as mapper:
+        mapper.map([0, time.monotonic_ns()])
+        assert order_of(mapper.map([0, 0])) == [1, 0]
         # Nothing is known of another number of walkers.
-        assert order_of(mapper.map([0.0] * 3)) == [0, 1, 2]
+        assert order_of(mapper.map([0] * 3)) == [0, 1, 2]
 
 
 def test_longest_first_within_each_wave() -> None:
