@@ -27,6 +27,8 @@ from ringwalk import (
     WorkerDied,
     WorkerMapper,
 )
+from ringwalk._core.board import now_ns
+from ringwalk.mappers import deadline
 from ringwalk.workers.crew import Death
 from ringwalk.workers.pool import Pool
 
@@ -205,22 +207,50 @@ def endless_at_poison(k: int) -> int:
     return k
 
 
-def test_timeout_ends_a_segment_that_hangs(process_mapper: type[Mapper]) -> None:
-    with process_mapper(endless_at_poison, num_workers=2, timeout=0.2, on_error="finish") as mapper:
-        with pytest.raises(SegmentTimeout, match=r"longer than timeout=0.2 s") as caught:
+class Clock:
+    """What the mapper takes for the time; ahead, every segment that runs is late."""
+
+    ahead = False
+
+    def __call__(self) -> int:
+        return now_ns() + self.ahead * 3_600 * 10**9
+
+    def when_one_is_left(self, done: int, count: int) -> None:
+        """As a mapper's progress: nobody else runs then, so nobody else can be late by chance."""
+        self.ahead = done == count - 1
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(deadline, "now_ns", clock)
+    return clock
+
+
+def test_timeout_ends_a_segment_that_hangs(process_mapper: type[Mapper], clock: Clock) -> None:
+    with process_mapper(
+        endless_at_poison,
+        num_workers=2,
+        timeout=60,
+        on_error="finish",
+        progress=clock.when_one_is_left,
+    ) as mapper:
+        with pytest.raises(SegmentTimeout, match=r"longer than timeout=60 s") as caught:
             mapper.map(range(20))
         assert caught.value.walker == POISON
         assert caught.value.results == {k: k for k in range(20) if k != POISON}
         assert mapper.map([1]) == [1]
 
 
-def test_timeout_ends_a_stopped_process(process_mapper: type[Mapper]) -> None:
+def test_timeout_ends_a_stopped_process(process_mapper: type[Mapper], clock: Clock) -> None:
     def stop(k: int) -> int:
         if k == POISON:
             os.kill(os.getpid(), signal.SIGSTOP)
         return k
 
-    with process_mapper(stop, num_workers=2, timeout=0.2, on_error="finish") as mapper:
+    with process_mapper(
+        stop, num_workers=2, timeout=60, on_error="finish", progress=clock.when_one_is_left
+    ) as mapper:
         with pytest.raises(SegmentTimeout):
             mapper.map(range(20))
         assert mapper.map([1]) == [1]
@@ -284,15 +314,19 @@ def test_sigterm_handlers_of_the_parent_do_not_run_in_workers(
         signal.signal(signal.SIGTERM, before)
 
 
-def test_a_worker_that_burns_time_in_python_can_be_ended(process_mapper: type[Mapper]) -> None:
+def test_a_worker_that_burns_time_in_python_can_be_ended(
+    process_mapper: type[Mapper], clock: Clock
+) -> None:
     def spin(k: int) -> int:
         while k == POISON:
             time.monotonic()
         return k
 
-    with process_mapper(spin, num_workers=1, timeout=0.2) as mapper:
+    with process_mapper(spin, num_workers=1, timeout=60) as mapper:
+        clock.ahead = True
         with pytest.raises(SegmentTimeout):
             mapper.map([POISON])
+        clock.ahead = False
         assert mapper.map([1]) == [1]
 
 
