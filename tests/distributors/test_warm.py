@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import signal
 import stat
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ringwalk._core.spawn import snapshot
 from ringwalk.distributors import CommandDistributor, ExitInfo
+from ringwalk.distributors.channel import Submit
+from ringwalk.distributors.journal import SINGLE
+from ringwalk.distributors.launch import Environment, Task
+from ringwalk.distributors.warm import Nursery
+from ringwalk.workers.command import Program
 
 Make = Callable[..., CommandDistributor]
 
@@ -243,3 +250,60 @@ def test_warm_tasks_are_terminated(make: Make, tool: Path, tmp_path: Path, fifo:
     info = distributor.exit_info(early)
     assert info is not None
     assert info.terminated
+
+
+class Host:
+    """A supervisor that has nothing but a template; kills its task before that may begin."""
+
+    def __init__(self) -> None:
+        self.acts: dict[int, Callable[[int], None]] = {}
+        self.statuses: list[int | None] = []
+        self.watch = self.acts.__setitem__
+        self.unwatch = self.acts.__delitem__
+
+    def born(self, task: Task) -> None:
+        self.watch(task.pidfd, lambda _: self.ended(task))
+
+    def ended(self, task: Task) -> None:
+        self.unwatch(task.pidfd)
+        os.close(task.pidfd)
+        task.warden.reap(task)
+
+    def refused(self, task: Task) -> None:
+        raise AssertionError("the template has the module")
+
+    def reaped(self, task: Task, status: int | None, used: Sequence[float]) -> None:
+        self.statuses.append(status)
+        task.warden.retire()
+
+    def serve(self) -> None:
+        while self.acts:
+            poll = select.poll()
+            for fd in self.acts:
+                poll.register(fd, select.POLLIN)
+            for fd, events in poll.poll(60_000):
+                if fd in self.acts:
+                    self.acts[fd](events)
+
+
+def test_a_task_that_is_killed_before_it_begins(
+    tool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    birth = Nursery._birth
+
+    def killed_first(nursery: Nursery, task: Task) -> None:
+        signal.pidfd_send_signal(task.pidfd, signal.SIGKILL)
+        assert select.select([task.pidfd], [], [], 60)[0]
+        birth(nursery, task)
+
+    monkeypatch.setattr(Nursery, "_birth", killed_first)
+    host = Host()
+    nursery = Nursery(host, ["tool"], ("RINGWALK_COMMAND", "mark"))
+    job = Submit(1, None, [sys.executable, "-m", "tool"], None, {}, str(tmp_path), None, None)
+    task = Task("1", job, Program(job.command), Environment(snapshot()), SINGLE, "mark", 0.0)
+    try:
+        assert nursery.start(task, {})
+        host.serve()
+    finally:
+        nursery.close()
+    assert host.statuses == [signal.SIGKILL]

@@ -207,7 +207,8 @@ class Nursery:
     def _birth(self, task: Task) -> None:
         task.warm = True
         if not task.terminated:
-            os.write(task.go, b".")
+            with contextlib.suppress(BrokenPipeError):  # killed before it began
+                os.write(task.go, b".")
         os.close(task.go)
         task.go = -1
         self._host.born(task)
