@@ -85,7 +85,7 @@ class Supervisor:
         self._children = Children()
         self._own = set(self._children.pids())  # not commands: the keeper
         self._bereft = False  # whether there may be orphans to adopt
-        self._short = False  # of processes or memory; until a command ends
+        self._short = False  # of processes or memory; until a command ends, or none runs
         mark = keeper.VARIABLE, self._launcher.next_mark()
         self._nursery = Nursery(self, warm, mark)
         self._heard = 0
@@ -180,7 +180,9 @@ class Supervisor:
     # Commands
 
     def _fill(self) -> None:
-        while self._queue and len(self._running) < self._parallelism and not self._short:
+        while self._queue and len(self._running) < self._parallelism:
+            if self._short and self._running:  # the end of one of those may help
+                return
             name, (job, program, environ, step) = self._queue.popitem(last=False)
             mark = self._launcher.next_mark()
             task = Task(name, job, program, environ, step, mark, time.time())
