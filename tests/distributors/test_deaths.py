@@ -137,3 +137,30 @@ def test_exceptions_from_signal_handlers(caller: Caller) -> None:
         "sys.exit(5)"
     )
     assert process.wait(120) == 5
+
+
+class Interrupted(BaseException):
+    """What a signal handler may raise."""
+
+
+class Open(dict[str, int]):
+    """Interrupts the first removal."""
+
+    interrupted = False
+
+    def __delitem__(self, name: str) -> None:
+        if not self.interrupted:
+            self.interrupted = True
+            raise Interrupted
+        super().__delitem__(name)
+
+
+def test_an_end_that_was_noted_when_interrupted_is_told_once(
+    distributor: CommandDistributor,
+) -> None:
+    name = distributor.submit("true")
+    distributor._open = Open(distributor._open)
+    with pytest.raises(Interrupted):
+        distributor.wait(timeout=60)
+    assert [info.id for info in distributor.completed(timeout=60)] == [name]
+    assert distributor.completed() == []

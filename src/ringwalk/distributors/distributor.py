@@ -96,7 +96,8 @@ class CommandDistributor:
         self._started = False
         self._open: dict[str, int] = {}  # submitted or running, in order, each with its step
         self._ended: dict[str, Record] = {}
-        self._news: list[str] = []  # ended, and not yet told by ``completed``
+        # Ended, and not yet told by ``completed``. No list: what is read again is told once.
+        self._news: dict[str, None] = {}
         self._heard = 0
         self._finalizer: weakref.finalize[..., CommandDistributor] | None = None
 
@@ -248,7 +249,7 @@ class CommandDistributor:
         self._read()
         while not self._news and self._open and self._sleep(1, deadline):
             self._read()
-        news, self._news = self._news, []
+        news, self._news = self._news, {}
         return [self._ended[name].exit_info() for name in news]
 
     # Below
@@ -309,7 +310,7 @@ class CommandDistributor:
                 self._heard = record.value
             elif (name := record.id) in self._open:  # else read before an interruption, or undone
                 self._ended[name] = record
-                self._news.append(name)
+                self._news[name] = None
                 del self._open[name]
                 self._progress.fewer()
 
