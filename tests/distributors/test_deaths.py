@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from ringwalk.distributors import CommandDistributor
+from ringwalk.distributors.channel import Submit, Word
+from ringwalk.distributors.link import Link
 
 
 def await_end(pid: int) -> None:
@@ -164,3 +166,31 @@ def test_an_end_that_was_noted_when_interrupted_is_told_once(
         distributor.wait(timeout=60)
     assert [info.id for info in distributor.completed(timeout=60)] == [name]
     assert distributor.completed() == []
+
+
+def test_an_interrupted_start_leaves_nothing_that_waits_for_ever(
+    make: Callable[..., CommandDistributor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    distributor = make()
+    ids = [distributor.submit(f"echo . >> {tmp_path}/ran{k}") for k in range(3)]
+    say, said = Link.say, []
+
+    def interrupted(link: Link, word: Word) -> int:
+        said.append(word)
+        if len(said) == 2:
+            raise Interrupted
+        return say(link, word)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Link, "say", interrupted)
+        with pytest.raises(Interrupted):
+            distributor.start()
+    assert all(isinstance(word, Submit) for word in said)
+    distributor.start()
+    again = distributor.submit("true")
+    assert distributor.wait(timeout=20)
+    assert sorted(info.id for info in distributor.completed()) == sorted([*ids, again])
+    info = distributor.exit_info(again)
+    assert info is not None
+    assert info.ok
+    assert all(path.read_text() == ".\n" for path in tmp_path.glob("ran*"))

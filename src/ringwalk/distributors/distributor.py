@@ -118,8 +118,13 @@ class CommandDistributor:
         self._finalizer = weakref.finalize(self, _abandon, link, self._grace, self._owner)
         self._heard = 0
         self._started = True
-        for job in self._orders.release():
-            link.say(job)
+        try:
+            for job in self._orders.release():
+                link.say(job)
+        except BaseException:
+            self._started = False
+            self._part(link, time.monotonic())  # nobody knows which of them it has
+            raise
 
     def stop(self, timeout: float = 10.0) -> None:
         """End every command, run none of the queue, and the supervisor with it. Idempotent.
