@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -194,3 +195,30 @@ def test_an_interrupted_start_leaves_nothing_that_waits_for_ever(
     assert info is not None
     assert info.ok
     assert all(path.read_text() == ".\n" for path in tmp_path.glob("ran*"))
+
+
+class Gone:
+    """Interrupts the first wait for the supervisor's end."""
+
+    def __init__(self, real: Any) -> None:
+        self.poll = self._interrupted
+        self._real = real
+
+    def _interrupted(self, timeout: float) -> Any:
+        self.poll = self._real.poll
+        raise Interrupted
+
+
+def test_an_interrupted_stop_can_be_repeated(
+    distributor: CommandDistributor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = distributor.submit("sleep 1000")
+    link = distributor._link
+    assert link is not None
+    monkeypatch.setattr(link, "_gone", Gone(link._gone))
+    with pytest.raises(Interrupted):
+        distributor.stop()
+    distributor.stop()
+    info = distributor.exit_info(name)
+    assert info is not None
+    assert info.terminated

@@ -11,6 +11,7 @@ import json
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -123,7 +124,7 @@ class Link:
 
         Its keeper then ends what is left of the commands.
         """
-        self._channel.close()
+        self._channel.shutdown(socket.SHUT_RDWR)
         if not self._gone.poll(max(0.0, deadline - time.monotonic()) * 1000):
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         with contextlib.suppress(ChildProcessError):  # interrupted, and called again
@@ -131,7 +132,8 @@ class Link:
         self._process.returncode = 0  # there is nothing to wait for any more
 
     def release(self) -> None:
-        """Close the files. Nothing can be read any more."""
+        """Close the files. Nothing can be said or read any more."""
+        self._channel.close()
         self._news.close()
         os.close(self._pidfd)
         os.close(self._journal)
