@@ -100,7 +100,8 @@ def host(request: pytest.FixtureRequest, _signals: None) -> Iterator[Host]:
     made = Host(*request.param)
     marker = request.node.get_closest_marker("differs")
     if marker is not None and made.name == "wepy":
-        request.node.add_marker(pytest.mark.xfail(reason=marker.args[0], strict=True))
+        strict = not marker.kwargs.get("by_chance", False)
+        request.node.add_marker(pytest.mark.xfail(reason=marker.args[0], strict=strict))
     yield made
     made.end()
 
@@ -125,5 +126,7 @@ def make_walkers() -> Callable[..., list[Any]]:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "differs(why): a deliberate difference; wepy's own classes fail the test"
+        "markers",
+        "differs(why, by_chance=False): a deliberate difference; wepy's own classes fail the test, "
+        "or may, where a race of theirs decides",
     )

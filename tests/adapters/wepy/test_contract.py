@@ -213,10 +213,10 @@ def test_results_are_complete_and_ordered_with_more_walkers_than_workers(
     assert [w.state["num"] for w in results] == list(range(1, 18))
 
 
-@pytest.mark.differs("wepy accumulates times, or loses some by a race")
+@pytest.mark.differs("wepy accumulates times, or loses some by a race", by_chance=True)
 def test_segment_times_are_of_the_last_map_and_complete(host: Any, make_walkers: Any) -> None:
     mapper = host.start(plus_one)
-    for _ in range(20):  # the race is not lost every time
+    for _ in range(20):  # wepy's task processes lose one in a quarter of the maps
         mapper.map(make_walkers(7))
         times = copy.deepcopy(mapper.worker_segment_times)
         assert set(times) == {0, 1}

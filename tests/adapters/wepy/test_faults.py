@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,8 +16,8 @@ from wepy.work_mapper.mapper import TaskException
 
 SessionOf = Callable[[int], Any]
 
-PROMPTLY_S = 2.0
-"""Within this an error must have come."""
+BOUND_S = 60.0
+"""What is not over by then is taken to hang."""
 
 
 class Moody(Exception):
@@ -60,10 +59,8 @@ def test_an_exception_that_cannot_travel(
     ringwalk_host: Any, make_walkers: Any, act: Callable[[], None]
 ) -> None:
     mapper = ringwalk_host.start(at_three(act))
-    began = time.monotonic()
     with pytest.raises(TaskException, match="out of luck|holds a lambda"):
         mapper.map(make_walkers(8))
-    assert time.monotonic() - began < PROMPTLY_S
 
 
 @pytest.mark.parametrize(
@@ -80,10 +77,8 @@ def test_a_process_that_dies_each_time(
     ringwalk_host: Any, make_walkers: Any, act: Callable[[], None], told: str
 ) -> None:
     mapper = ringwalk_host.start(at_three(act))
-    began = time.monotonic()
     with pytest.raises(ringwalk_host.process_exception, match=f"walker 3 died with .*{told}"):
         mapper.map(make_walkers(8))
-    assert time.monotonic() - began < PROMPTLY_S
     assert len(mapper.map(make_walkers(2))) == 2  # the next map works
 
 
@@ -166,7 +161,7 @@ def test_the_parent_is_killed(
     (os.kill if whom == "parent" else os.killpg)(process.pid, number)
     process.communicate()
     assert process.returncode == -number
-    session_of(process.pid).wait_for_its_end(PROMPTLY_S)
+    session_of(process.pid).wait_for_its_end(BOUND_S)
 
 
 @pytest.mark.parametrize("kind", ["WorkerMapper", "TaskMapper"])
@@ -177,7 +172,7 @@ def test_ctrl_c(kind: str, whom: str, session_of: SessionOf) -> None:
     _, errors = process.communicate()
     assert errors.rstrip().endswith(b"KeyboardInterrupt")
     assert errors.count(b"Traceback") == 1  # the parent's own, none from workers
-    session_of(process.pid).wait_for_its_end(PROMPTLY_S)
+    session_of(process.pid).wait_for_its_end(BOUND_S)
 
 
 @pytest.mark.parametrize("kind", ["WorkerMapper", "TaskMapper"])
@@ -186,7 +181,7 @@ def test_exit_without_cleanup(kind: str, session_of: SessionOf) -> None:
     _, errors = process.communicate()
     assert process.returncode == 0
     assert b"Traceback" not in errors
-    session_of(process.pid).wait_for_its_end(PROMPTLY_S)
+    session_of(process.pid).wait_for_its_end(BOUND_S)
 
 
 def test_a_state_that_cannot_be_unpickled_in_the_parent(

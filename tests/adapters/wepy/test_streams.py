@@ -29,7 +29,10 @@ def run(mapper: Any, walkers: list[Any]) -> list[Any]:
     return [result for _ in range(CYCLES) for result in mapper.map(walkers)]
 
 
-@pytest.mark.differs("wepy's workers share one np.random stream, its task processes one number")
+# A worker that ran everything, while the other did not get a processor, shares with nobody.
+@pytest.mark.differs(
+    "wepy's workers share one np.random stream, its task processes one number", by_chance=True
+)
 def test_all_draws_differ(host: Any, make_walkers: Any) -> None:
     draws = run(host.start(draw), make_walkers(WALKERS))
     assert len({numpy for numpy, _ in draws}) == CYCLES * WALKERS
