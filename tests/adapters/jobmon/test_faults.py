@@ -186,8 +186,8 @@ def test_stop_without_start(make: Make, tmp_path: Path) -> None:
 
 def test_sigterm_to_the_group(service: Service, fifo: Path) -> None:
     process = service(
-        f"submit('echo $$ > {fifo}; exec sleep 1000', 1)\n"
-        "try:\n"
+        "try:\n"  # the worker may run, and the signal come, before submit() is back
+        f"    submit('echo $$ > {fifo}; exec sleep 1000', 1)\n"
         "    while True: signal.pause()\n"
         "except Interrupted:\n"
         "    d.stop()\n"
@@ -246,9 +246,10 @@ def test_killed_distributor(service: Service, fifo: Path, tmp_path: Path) -> Non
         f"submit('touch {tmp_path}/ran', 4)\n"
         "signal.pause()\n"
     )
-    pids: list[int] = []
-    while len(pids) < 4:
-        pids += map(int, fifo.read_text().split())
+    # Open for both ways, it never ends, and what the second worker writes is not thrown away when
+    # the first has closed its end.
+    with open(os.open(fifo, os.O_RDWR)) as told:
+        pids = [int(pid) for _ in range(2) for pid in told.readline().split()]
     process.kill()
     # Standard error included: nobody else holds the pipe, so Jobmon's client does not wait.
     process.communicate(timeout=BOUND_S)

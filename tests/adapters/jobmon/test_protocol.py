@@ -86,7 +86,6 @@ def test_worker_commands() -> None:
 
 def test_workers_know_their_id(make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     distributor = make()
-    distributor.start()
     ask = (
         "from ringwalk.adapters.jobmon import RingwalkWorkerNode as W\n"
         "print(W().distributor_id, W().array_step_id)\n"
@@ -97,6 +96,7 @@ def test_workers_know_their_id(make: Make, tmp_path: Path, monkeypatch: pytest.M
     alone = single(distributor, command)
     assert list(ids) == [0, 1]
     assert distributor.get_submitted_or_running() == {*ids.values(), alone}
+    distributor.start()
     assert distributor._commands.wait(timeout=60)
     for step, name in ids.items():
         assert (tmp_path / name.replace("_", "-")).read_text() == f"{name} {step}\n"
