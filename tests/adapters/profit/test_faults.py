@@ -145,15 +145,19 @@ tell(failed=list(r.failed), done=rows(r, 1)[2])
 
 
 def test_a_hang_ends_at_the_timeout_with_all_that_it_started(case, command: str) -> None:
+    # On a slow machine a worker may be ended before it has begun: the next one has more time.
     told = case(f"""
-fifo("pids")
-r = make("hang", 1, parallel=1, command={command!r}, timeout=4.0)
-r.spawn({{"u": 1.0}})
-pids = [int(word) for word in read("pids").split()]
-r.wait_all()
-tell(gone=[gone(pid) for pid in pids], failed=[f.error for f in r.failed.values()])
+failed = []
+for timeout in (4.0, 40.0, 400.0):
+    r = make("hang", 1, parallel=1, command={command!r}, timeout=timeout)
+    r.spawn({{"u": 1.0}}, wait=True)
+    failed += [f.error == f"ran longer than {{timeout:g}} s" for f in r.failed.values()]
+    r.clean()
+    if os.path.exists("pids") and read("pids"):
+        break
+tell(gone=[gone(int(pid)) for pid in read("pids").split()], failed=set(failed) == {{True}})
 """)
-    assert told == {"gone": [True, True], "failed": ["ran longer than 4 s"]}
+    assert told == {"gone": [True, True], "failed": True}
 
 
 def test_cancel_ends_a_shell_command_and_its_children(case, command: str) -> None:
