@@ -35,7 +35,8 @@ def die() -> None:
 
 
 def interrupt(parent: int, gate: str) -> str:
-    """Press Ctrl-C in the parent, and go on when told to."""
+    """When told to, press Ctrl-C in the parent; go on when told once more."""
+    Path(gate).read_bytes()
     os.kill(parent, signal.SIGINT)
     Path(gate).read_bytes()
     return "ended"

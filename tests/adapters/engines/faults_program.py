@@ -52,6 +52,7 @@ def ctrl_c(manager: MPIWorkManager, folder: Path) -> None:
         os.mkfifo(gate)
         future = manager.submit(interrupt, (os.getpid(), str(gate)))
         try:
+            gate.write_bytes(b"")  # it may come from here on
             wait(manager, future)
         except KeyboardInterrupt:
             pass

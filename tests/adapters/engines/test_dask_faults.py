@@ -62,8 +62,9 @@ def test_ctrl_c_ends_each_wait_and_loses_nothing(manager: DaskWorkManager, tmp_p
     for name, wait in WAITS.items():
         gate = tmp_path / name
         os.mkfifo(gate)
+        future = manager.submit(interrupt, (os.getpid(), str(gate)))
         with pytest.raises(KeyboardInterrupt):  # noqa: PT012  it may come before the wait begins
-            future = manager.submit(interrupt, (os.getpid(), str(gate)))
+            gate.write_bytes(b"")
             wait(manager, future)
         assert not future.is_done()
         gate.write_bytes(b"")
