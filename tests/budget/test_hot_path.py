@@ -24,8 +24,9 @@ import pytest
 
 HERE = Path(__file__).parent
 BUDGET: dict[str, int] = json.loads((HERE / "callgrind.json").read_text())
-# Other builds of Python and numpy run other instructions for the same work.
-TOLERANCE = 0.15
+# Other builds of Python and numpy run other instructions for the same work; the budget is that of
+# Python 3.11. 3.12 and 3.13 call a segment with 150 more.
+TOLERANCE = 0.15 if sys.version_info < (3, 12) else 0.35
 MAPS = 3
 FEW, MANY = 200, 2200
 
