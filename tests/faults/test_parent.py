@@ -11,7 +11,6 @@ import os
 import random
 import select
 import signal
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -109,11 +108,10 @@ def test_killed_at_a_random_instant(
 ) -> None:
     chance = random.Random(f"{victim} {thread}")
     survivors = 0
-    kept = []
+    before = shared_bytes()
     times = rounds(50, 500) if victim == "parent" else rounds(25, 250)
     with nursery(tmp_path) as programs:
         for turn in range(times):
-            before = shared_bytes()
             pid = programs.start(thread)
             if turn % 2:  # while it forks the template, workers, lanes or task processes
                 for _ in range(chance.randrange(1, 20)):
@@ -135,7 +133,7 @@ def test_killed_at_a_random_instant(
                 )
                 assert not Path("/dev/shm", name).exists()
             assert list(tmp_path.iterdir()) == []
-            kept.append(shared_bytes() - before)
-    assert statistics.median(kept) < ALLOWED
+    # All of the machine's: other programs take some and give it back, but not from turn to turn.
+    assert shared_bytes() - before < times * ALLOWED
     # Some were caught on their way out, or the instants were no good.
     assert victim != "parent" or survivors > 0
