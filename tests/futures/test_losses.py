@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import select
 import signal
+import threading
+from collections.abc import Callable
 from pathlib import Path
+from queue import SimpleQueue
 
 import pytest
 
@@ -52,3 +55,92 @@ def test_a_start_that_meets_a_death_does_not_lose_the_task(
             )
         executor.start()
         assert future.result() == "survived"
+
+
+class Waiting:
+    """Tells of a thread that waits while another leads: "follows" as it falls asleep, "leads"."""
+
+    def __init__(self, executor: Executor, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.told: SimpleQueue[str] = SimpleQueue()
+        self.rings = 0
+        engine = executor._engine
+        followers = engine._leadership._followers
+        wait, ring, tend = followers.wait, followers.ring, engine._tend
+
+        def told_wait(ready: Callable[[], bool], timeout: float | None) -> None:
+            def asked() -> bool:
+                found = ready()
+                if not found:  # from here on, a ring wakes it
+                    self.told.put("follows")
+                return found
+
+            wait(asked, timeout)
+
+        def told_tend(done: Callable[[], bool], deadline: float | None) -> None:
+            self.told.put("leads")
+            tend(done, deadline)
+
+        def counted_ring() -> None:
+            self.rings += 1
+            ring()
+
+        monkeypatch.setattr(followers, "wait", told_wait)
+        monkeypatch.setattr(followers, "ring", counted_ring)
+        monkeypatch.setattr(engine, "_tend", told_tend)
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    path = tmp_path / "gate"
+    os.mkfifo(path)
+    return path
+
+
+@pytest.mark.usefixtures("undispatched")
+def test_two_who_want_to_lead_once_both_do(gate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first to be done let those that wait lead again, before the second had its turn."""
+    with Executor(1) as executor:
+        running = executor.submit(gate.read_bytes)
+        engine = executor._engine
+        waiting = Waiting(executor, monkeypatch)
+        arrived, go_on = threading.Event(), threading.Event()
+
+        class Lead:
+            """The lock, before which the second one is held up."""
+
+            def __init__(self) -> None:
+                self._lock = engine._leadership._lead
+                self.acquire, self.release = self._lock.acquire, self._lock.release
+
+            def __enter__(self) -> None:
+                if threading.current_thread() is second:
+                    arrived.set()
+                    go_on.wait()
+                self._lock.acquire()
+
+            def __exit__(self, *exception: object) -> None:
+                self._lock.release()
+
+        def fill_slowly() -> None:
+            if next(calls):
+                assert waiting.told.get() == "follows"
+                second.start()
+                arrived.wait()
+            fill()
+
+        calls, fill = iter([True, False]), engine._fill
+        monkeypatch.setattr(engine, "_fill", fill_slowly)
+        monkeypatch.setattr(engine._leadership, "_lead", Lead())
+        leader = threading.Thread(target=running.result)
+        second = threading.Thread(target=executor.start)
+        with gate.open("w"):
+            leader.start()
+            assert waiting.told.get() == "leads"
+            executor.start()
+            waiting.told.get()  # what the leader does now
+            go_on.set()
+            second.join(10)
+            had_its_turn = not second.is_alive()
+        leader.join()
+        second.join()
+        assert had_its_turn

@@ -25,7 +25,7 @@ class Leadership:
         self._lead = threading.RLock()  # a signal handler may lead, too
         self._leader: int | None = None  # the thread that has it
         self._followers = Bell()
-        self._wanted = False  # somebody waits to lead once: nobody else begins to
+        self._wanting: list[object] = []  # who waits to lead once: nobody else begins to
 
     @property
     def vacant(self) -> bool:
@@ -35,13 +35,13 @@ class Leadership:
     @property
     def wanted(self) -> bool:
         """Whether who leads shall leave, for another thread wants to."""
-        return self._wanted
+        return bool(self._wanting)
 
     def try_to_lead(self, tend: Callable[[], None]) -> bool:
         """Call ``tend`` as the leader, unless another thread leads."""
         # In a callback, or in a signal handler, this thread may lead already.
         nested = self._leader == threading.get_ident()
-        if self._wanted and not nested:
+        if self._wanting and not nested:
             return False
         leads = False
         try:
@@ -62,7 +62,7 @@ class Leadership:
         """Wait until it is worth a look whether ``done()``, or whether nobody leads."""
         # The leader rings after it let go: we hear it, or see it gone.
         self._followers.wait(
-            lambda: (self._leader is None and not self._wanted) or done(),
+            lambda: (self._leader is None and not self._wanting) or done(),
             None if deadline is None else deadline - time.monotonic(),
         )
 
@@ -72,12 +72,13 @@ class Leadership:
 
     def lead_once(self, stop: Callable[[], None], act: Callable[[], None]) -> None:
         """Have ``stop`` tell the leader to leave, and call ``act`` when it has."""
+        token = object()
         try:
-            self._wanted = True
+            self._wanting.append(token)
             stop()
             with self._lead:
                 act()
         finally:
-            self._wanted = False  # interrupted here, the next one has to be able to wait
+            self._wanting.remove(token)  # first: interrupted here, others have to be able to lead
             self._followers.ring()
             self._hand_over()
