@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from queue import SimpleQueue
+from typing import Any
 
 import pytest
 
@@ -144,3 +145,29 @@ def test_two_who_want_to_lead_once_both_do(gate: Path, monkeypatch: pytest.Monke
         leader.join()
         second.join()
         assert had_its_turn
+
+
+def test_what_waits_for_a_record_fails_with_what_has_no_memory(
+    gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ringwalk.futures.stream.RECORDS", 1)
+
+    class Full:
+        def __init__(self, heap: Any) -> None:
+            self.release = heap.release
+
+        def put(self, payload: bytes) -> int:
+            raise MemoryError
+
+    with Executor(1) as executor:
+        running = executor.submit(gate.read_bytes)
+        waiting = [executor.submit(abs, -1) for _ in range(3)]
+        stream = executor._engine._stream
+        assert stream is not None
+        with monkeypatch.context() as patch:
+            patch.setattr(stream, "_heap", Full(stream._heap))
+            gate.write_bytes(b"")
+            assert running.result() == b""
+            for future in waiting:
+                assert isinstance(future.exception(10), MemoryError)
+        assert executor.submit(abs, -2).result() == 2

@@ -201,7 +201,7 @@ class Stream:
         self._held[task] = ()
         self.open -= 1
         self._free.append(task)
-        if self._backlog:
+        while self._backlog and self._free:  # more than once where there is no memory for the first
             self._arm(self._free.pop(), *self._backlog.popleft())
 
     def _finish(self, sink: Sink, value: Any, error: BaseException | None) -> None:
