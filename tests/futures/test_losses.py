@@ -171,3 +171,31 @@ def test_what_waits_for_a_record_fails_with_what_has_no_memory(
             for future in waiting:
                 assert isinstance(future.exception(10), MemoryError)
         assert executor.submit(abs, -2).result() == 2
+
+
+def test_a_wait_in_a_signal_handler_notices_deaths(gate: Path, tmp_path: Path) -> None:
+    parent = os.getpid()
+    answers: list[str] = []
+
+    def signals() -> bytes:
+        os.kill(parent, signal.SIGUSR1)
+        return gate.read_bytes()
+
+    def dies_once() -> str:
+        mark = tmp_path / "mark"
+        if not mark.exists():
+            mark.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return "survived"
+
+    def handle(number: int, frame: object) -> None:
+        with gate.open("w"):
+            answers.append(executor.submit(dies_once).result(10))
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    try:
+        with Executor(2) as executor:
+            assert executor.submit(signals).result() == b""
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert answers == ["survived"]

@@ -160,14 +160,22 @@ class PersistentCrew:
         if timeout is not None:
             timeout = max(0.0, timeout)
         if self._asleep:  # a signal handler came in that sleep, and waits itself
-            if select.select([self._space.wake_fd], [], [], timeout)[0]:
-                self._drain_wake()
-            return []
+            return self._poll_in_handler(timeout)
         self._asleep = True
         try:
             return self._poll.poll(None if timeout is None else timeout * 1000)
         finally:
             self._asleep = False
+
+    def _poll_in_handler(self, timeout: float | None) -> Events:
+        """As ``poll``; but an object of the library cannot be asked again while it is asked."""
+        poll = select.poll()
+        for fd in (self._space.wake_fd, *self._slots_by_fd, *self._pidfds.values()):
+            poll.register(fd, select.POLLIN)
+        if self._template is not None:
+            poll.register(self._template.control, select.POLLIN)
+            poll.register(self._template.pidfd, select.POLLIN)
+        return poll.poll(None if timeout is None else timeout * 1000)
 
     def _drain_wake(self) -> None:
         with contextlib.suppress(BlockingIOError):
