@@ -7,6 +7,8 @@ import select
 import signal
 import threading
 from collections.abc import Callable
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -14,7 +16,7 @@ from typing import Any
 import pytest
 
 from ringwalk import Executor
-from ringwalk.futures import dispatcher
+from ringwalk.futures import Future, dispatcher
 
 
 @pytest.fixture
@@ -95,6 +97,48 @@ def gate(tmp_path: Path) -> Path:
     path = tmp_path / "gate"
     os.mkfifo(path)
     return path
+
+
+@pytest.mark.usefixtures("undispatched")
+@pytest.mark.parametrize("by", ["cancel", "shutdown"])
+def test_who_waits_for_what_is_cancelled_hears_of_it(
+    by: str, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was woken before the future was cancelled, saw nothing, and slept again."""
+    with Executor(1) as executor:
+        running = executor.submit(gate.read_bytes)
+        queued = executor.submit(abs, -1)
+        waiting = Waiting(executor, monkeypatch)
+        leader = threading.Thread(target=running.result)
+
+        def follow() -> None:
+            with suppress(CancelledError):
+                queued.result()
+
+        follower = threading.Thread(target=follow)
+
+        def note_late(self: Future) -> bool:
+            if waiting.rings > before:
+                assert waiting.told.get() == "follows"
+            return note(self)
+
+        note = Future.note_cancelled
+        monkeypatch.setattr(Future, "note_cancelled", note_late)
+        with gate.open("w"):
+            leader.start()
+            assert waiting.told.get() == "leads"
+            follower.start()
+            assert waiting.told.get() == "follows"
+            before = waiting.rings
+            if by == "cancel":
+                assert queued.cancel()
+            else:
+                executor.shutdown(wait=False, cancel_futures=True)
+            follower.join(10)
+            heard = not follower.is_alive()
+        leader.join()
+        follower.join()
+        assert heard
 
 
 @pytest.mark.usefixtures("undispatched")

@@ -130,14 +130,13 @@ class Engine:
             raise BrokenExecutorError(self._broken)
 
     def cancel(self, sink: Sink) -> bool:
-        """Take a task back that no worker has; its sink hears nothing."""
+        """Take a task back that no worker has; its sink hears nothing. Nudge once it has."""
         if self._owner != os.getpid():
             return False
         with Undisturbed(), self._lock:
             cancelled = self._stream is not None and self._stream.cancel(sink)
         if cancelled:
             self._progress.fewer()
-            self.nudge()
         return cancelled
 
     def running(self, sink: Sink) -> bool:
@@ -293,21 +292,20 @@ class Engine:
             self._dispatcher.kick()
 
     def cancel_waiting(self) -> list[Sink]:
-        """Take back every task that no worker has; their sinks hear nothing."""
+        """Take back every task that no worker has; their sinks hear nothing. Nudge once they have."""
         with Undisturbed(), self._lock:
             stream = self._stream
             if stream is None:
                 return []
             cancelled = [sink for sink in stream.waiting() if stream.cancel(sink)]
         self._progress.fewer(len(cancelled))
-        self.nudge()
         return cancelled
 
     def fail_waiting(self, message: str) -> None:
         """Take back every task that no worker has; each fails with BrokenExecutorError."""
         for sink in self.cancel_waiting():
             sink.deliver(None, BrokenExecutorError(message))
-        self._leadership.ring()
+        self.nudge()
 
     def close(self, grace: float | None = None) -> None:
         """Take no more tasks, wait for the open ones, end the workers. Idempotent.

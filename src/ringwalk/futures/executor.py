@@ -199,6 +199,7 @@ class Executor(concurrent.futures.Executor):
             for sink in self._engine.cancel_waiting():
                 assert isinstance(sink, Future)
                 sink.note_cancelled()
+            self._engine.nudge()
         if wait:
             self._engine.close()
         else:

@@ -98,9 +98,13 @@ class Future(concurrent.futures.Future[Any]):
 
     def cancel(self) -> bool:
         """Take the task back, if no worker has it yet. True if it will not run."""
-        if self._state in _OPEN and not self._engine.cancel(self):
+        if self._state not in _OPEN:
+            return self.note_cancelled()
+        if not self._engine.cancel(self):
             return False
-        return self.note_cancelled()
+        cancelled = self.note_cancelled()
+        self._engine.nudge()  # not sooner: who looks too early would sleep again
+        return cancelled
 
     def note_cancelled(self) -> bool:
         """The engine runs the task no more: tell whoever waits. For the executor."""
