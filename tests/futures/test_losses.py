@@ -243,3 +243,17 @@ def test_a_wait_in_a_signal_handler_notices_deaths(gate: Path, tmp_path: Path) -
     finally:
         signal.signal(signal.SIGUSR1, before)
     assert answers == ["survived"]
+
+
+def test_a_forked_child_that_shuts_down_cancels_nothing_of_its_parent_s(gate: Path) -> None:
+    with Executor(1) as executor:
+        running = executor.submit(gate.read_bytes)
+        queued = executor.submit(abs, -1)
+        with gate.open("w"):
+            pid = os.fork()
+            if pid == 0:
+                executor.shutdown(wait=False, cancel_futures=True)
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+        assert running.result() == b""
+        assert queued.result(10) == 1

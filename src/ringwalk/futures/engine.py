@@ -292,7 +292,12 @@ class Engine:
             self._dispatcher.kick()
 
     def cancel_waiting(self) -> list[Sink]:
-        """Take back every task that no worker has; their sinks hear nothing. Nudge once they have."""
+        """Take back every task that no worker has; their sinks hear nothing. Nudge once they have.
+
+        Nothing in a forked child: the tasks are its parent's.
+        """
+        if self._owner != os.getpid():
+            return []
         with Undisturbed(), self._lock:
             stream = self._stream
             if stream is None:
