@@ -24,6 +24,7 @@ from typing import Any, SupportsIndex, TypedDict
 
 import numpy as np
 
+from ringwalk._core.process import Undisturbed
 from ringwalk.closing import Closing
 from ringwalk.config import resolve_num_workers
 from ringwalk.errors import BusyError, ClosedError, ConfigError, ForkedError
@@ -127,12 +128,13 @@ class Runner(Closing, ABC):
         status = self.status(run_id)
         if not status.final and status is not Status.NEW:
             raise BusyError(f"run {run_id} is {status.name.lower()}; wait or cancel")
-        self.failed.pop(run_id, None)
-        self._attempts[run_id] = 0
-        self._note(run_id, Status.QUEUED, error=b"", exitcode=0)
-        self._queue.append(run_id)
-        self._progress.more()
-        self._fill()
+        with Undisturbed():  # a Ctrl-C would leave a process that nobody knows of
+            self.failed.pop(run_id, None)
+            self._attempts[run_id] = 0
+            self._note(run_id, Status.QUEUED, error=b"", exitcode=0)
+            self._queue.append(run_id)
+            self._progress.more()
+            self._fill()
 
     # --- look and wait -----------------------------------------------------------------------
 
@@ -254,23 +256,25 @@ class Runner(Closing, ABC):
         if self.timeout is not None:
             first = min((active.deadline for active in self._active.values()), default=math.inf)
         wait = max(0.0, min(timeout, first - time.monotonic()))
-        for fd, _ in self._epoll.poll(None if wait == math.inf else wait):
-            run_id = self._runs_by_fd.get(fd)
-            if run_id is None:  # perhaps its other descriptor was first
-                self._idle_told()
-                continue
-            outcome = self._active[run_id].attempt.outcome()
-            if outcome is not None:
-                status = Status.DONE if outcome.ok else Status.FAILED
-                if self._finish(run_id, outcome, status):
+        events = self._epoll.poll(None if wait == math.inf else wait)
+        with Undisturbed():  # a Ctrl-C would lose the run that is at hand
+            for fd, _ in events:
+                run_id = self._runs_by_fd.get(fd)
+                if run_id is None:  # perhaps its other descriptor was first
+                    self._idle_told()
+                    continue
+                outcome = self._active[run_id].attempt.outcome()
+                if outcome is not None:
+                    status = Status.DONE if outcome.ok else Status.FAILED
+                    if self._finish(run_id, outcome, status):
+                        ended.append(run_id)
+            now = time.monotonic() if first < math.inf else -math.inf
+            for run_id, active in list(self._active.items()):
+                if active.deadline <= now:
+                    overrun = Outcome(False, error=f"ran longer than {self.timeout:g} s")
+                    self._finish(run_id, overrun, Status.TIMEOUT)
                     ended.append(run_id)
-        now = time.monotonic() if first < math.inf else -math.inf
-        for run_id, active in list(self._active.items()):
-            if active.deadline <= now:
-                overrun = Outcome(False, error=f"ran longer than {self.timeout:g} s")
-                self._finish(run_id, overrun, Status.TIMEOUT)
-                ended.append(run_id)
-        self._fill()
+            self._fill()
         return ended
 
     def _finish(self, run_id: int, outcome: Outcome, status: Status) -> bool:
