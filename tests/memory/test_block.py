@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import gc
 import itertools
 import os
 import pickle
+import signal
 import zipfile
 from collections.abc import Callable
+from multiprocessing.shared_memory import SharedMemory
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from ringwalk.errors import ClosedError, ConfigError, HeapFullError
-from ringwalk.memory import WalkerBlock
+from ringwalk.memory import WalkerBlock, segment
 
 MakeBlock = Callable[..., WalkerBlock]
 Traces = Callable[[], list[str]]
@@ -227,3 +230,21 @@ def test_memory_belongs_to_the_user_alone_and_has_no_name(filled: MakeBlock) -> 
 def test_many_blocks_leave_no_trace(filled: MakeBlock) -> None:
     for first, second in itertools.pairwise(filled(n) for n in range(20)):
         assert len(second) == len(first) + 1
+
+
+@pytest.mark.parametrize("name", [None, f"pressed-{os.getpid()}"])
+def test_a_ctrl_c_while_a_block_is_made_is_not_lost(
+    name: str | None, traces: Traces, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a destructor, say: Python writes what is raised there to stderr, and goes on."""
+
+    class Pressing(SharedMemory):
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+            super().__del__()
+
+    monkeypatch.setattr(segment, "SharedMemory", Pressing)
+    with pytest.raises(KeyboardInterrupt):
+        WalkerBlock.create(1, {"x": "f8"}, name=name)
+    gc.collect()
+    assert traces() == []

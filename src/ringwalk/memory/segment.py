@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ringwalk._core import headroom
+from ringwalk._core.process import Undisturbed
 from ringwalk.errors import ClosedError, ConfigError, HeapFullError
 from ringwalk.memory.header import Header
 from ringwalk.memory.owner import Owner
@@ -77,11 +78,20 @@ class Segment:
     def create(cls, header: Header) -> Segment:
         """Make zeroed memory that begins with ``header``, under ``header.name`` if it has one."""
         reclaim_once()
-        if header.name is None:
-            with _temporary_file(header.owner) as made:
-                fd = os.open(made, os.O_RDWR | os.O_CLOEXEC)
-            return cls._filled(fd, header)
-        target = named_path(header.name)
+        # A Ctrl-C would be lost in the destructor of SharedMemory, or leave a descriptor open.
+        with Undisturbed():
+            if header.name is None:
+                return cls._anonymous(header)
+            return cls._named(header, named_path(header.name))
+
+    @classmethod
+    def _anonymous(cls, header: Header) -> Segment:
+        with _temporary_file(header.owner) as made:
+            fd = os.open(made, os.O_RDWR | os.O_CLOEXEC)
+        return cls._filled(fd, header)
+
+    @classmethod
+    def _named(cls, header: Header, target: Path) -> Segment:
         with _temporary_file(header.owner) as made:
             fd = os.open(made, os.O_RDWR | os.O_CLOEXEC)
             segment = cls._filled(fd, header, unlink=target)
