@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from ringwalk import (
     SegmentError,
     WalkerBlock,
 )
+from ringwalk.memory.generations import Generations
 
 
 def block_of(n: int) -> WalkerBlock:
@@ -105,6 +107,24 @@ def test_a_failed_map_leaves_blocks_as_they_were(any_mapper: type[Mapper]) -> No
         expected = np.full_like(before, -1.0)
         expected[3] = before[3]
         assert np.array_equal(block["positions"], expected)
+
+
+def test_a_ctrl_c_finds_all_blocks_on_one_side_of_a_map(
+    any_mapper: type[Mapper], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(row: Row, other: Row) -> None:
+        row.steps = other.steps = 1
+
+    def pressed(block: WalkerBlock) -> None:
+        swap(block)
+        signal.raise_signal(signal.SIGINT)
+
+    swap = Generations.swap
+    with block_of(2) as first, block_of(2) as second, any_mapper(step, num_workers=1) as mapper:
+        monkeypatch.setattr(Generations, "swap", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            mapper.map(first, second)
+        assert first["steps"].tolist() == second["steps"].tolist() == [mapper.cycle] * 2
 
 
 def test_map_unordered_of_block_rows(any_mapper: type[Mapper]) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NoReturn, Self, SupportsIndex
 
+from ringwalk._core.process import Undisturbed
 from ringwalk.config import resolve_num_workers, usable_cpus
 from ringwalk.errors import BusyError, ClosedError, ConfigError, ForkedError, MapError
 from ringwalk.mappers.arguments import Arguments
@@ -236,13 +237,14 @@ class Mapper(ABC):
 
     def _finish(self, arguments: Arguments, results: list[Any]) -> None:
         """All walkers succeeded: what the segments wrote becomes the state of the blocks."""
-        for block in arguments.blocks:
-            block.swap()
         columns = [*arguments.positional, *arguments.named.values()]
-        for walker in self._returned:
-            block = columns[results[walker].column].block
-            results[walker] = block[walker]
-        self._cycle += 1
+        with Undisturbed():  # a Ctrl-C finds all of it done, or nothing
+            for block in arguments.blocks:
+                block.swap()
+            for walker in self._returned:
+                block = columns[results[walker].column].block
+                results[walker] = block[walker]
+            self._cycle += 1
 
     @contextmanager
     def _mapping(self) -> Iterator[Setup]:
