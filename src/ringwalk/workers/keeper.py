@@ -22,6 +22,8 @@ import select
 import sys
 
 VARIABLE = "RINGWALK_COMMAND"
+_MOST = 1 << 21  # bytes of an environment: what the kernel takes with a stack of 8 MiB
+_LOOKS = 1000  # a millisecond apart, at a process in exec; it may be stuck there for ever
 
 
 def marked(mark: str) -> dict[int, int]:
@@ -60,13 +62,31 @@ def kill_marked(mark: str) -> None:
 
 
 def _carries(entry: str, wanted: bytes) -> bool:
-    # A zombie's environment reads as empty, so what has ended is not found.
     try:
-        with open(f"/proc/{entry}/environ", "rb") as file:
-            variables = file.read().split(b"\0")
+        variables = _environment(entry).split(b"\0")
     except OSError:  # ended meanwhile, or not ours to look into
         return False
     return any(variable == wanted or variable.startswith(wanted + b".") for variable in variables)
+
+
+def _environment(entry: str) -> bytes:
+    # Empty for a zombie, so what has ended is not found; and for a while in every exec, when the
+    # old program is gone and the new one is not laid out. No event tells when that is over.
+    for _ in range(_LOOKS):
+        with open(f"/proc/{entry}/environ", "rb", buffering=0) as file:
+            data = file.read(_MOST)  # in one call: between two the program may change
+        if data or not _has_another(entry):
+            return data
+        select.poll().poll(1)
+    return b""
+
+
+def _has_another(entry: str) -> bool:
+    """Whether an environment that was read as empty is, or will be, something else."""
+    with open(f"/proc/{entry}/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    memory, code, start, end = (fields[k] for k in (20, 24, 47, 48))
+    return memory != b"0" and (code == b"0" or start != end)
 
 
 def main(owner: int, mark: str) -> None:
