@@ -95,14 +95,12 @@ values = st.recursive(
 
 @settings(deadline=None)
 @given(values)
-@settings(deadline=None)
 def test_plain_values_come_back_bit_for_bit(value: Any) -> None:
     assert same(through(value), value)
 
 
 @settings(deadline=None)
 @given(values, st.data())
-@settings(deadline=None)
 def test_written_over_bytes_never_crash_the_reader(value: Any, data: st.DataObject) -> None:
     written = bytearray(Encoder(LARGE).dumps(value, []) or b"")
     for _ in range(data.draw(st.integers(1, 4))):
