@@ -27,6 +27,17 @@ PROCESS = (WorkerMapper, TaskMapper)
 MakeMapper = Callable[..., Mapper]
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    if config.pluginmanager.hasplugin("hypothesispytest"):  # not in the environments of hosts
+        from hypothesis import HealthCheck, settings
+
+        # How long an example takes to make or to run says nothing but how busy the machine is.
+        settings.register_profile(
+            "patient", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+        )
+        settings.load_profile("patient")
+
+
 def _descriptors() -> set[str]:
     found = set()
     for name in os.listdir("/proc/self/fd"):

@@ -35,7 +35,6 @@ def energy_at(x: float, y: float) -> float:
 
 
 @given(st.floats(-1.6, 1.2), st.floats(-0.4, 2.0))
-@settings(deadline=None)
 def test_gradient_is_the_slope_of_the_energy(x, y):
     h = 1e-5
     slope_x, slope_y = potential.confined_gradient(x, y)
@@ -104,7 +103,6 @@ def test_segment_takes_euler_maruyama_steps():
 
 
 @given(weights_of_a_bin, st.integers(1, 40), st.integers(0, 2**32))
-@settings(deadline=None)
 def test_split_and_merge_hit_the_target_and_keep_the_weight(weights, target, seed):
     walkers = [(weight, index) for index, weight in enumerate(weights)]
     made = split_merge(walkers, target, np.random.default_rng(seed))
@@ -114,7 +112,7 @@ def test_split_and_merge_hit_the_target_and_keep_the_weight(weights, target, see
 
 
 @given(weights_of_a_bin, st.integers(1, 40), st.integers(0, 2**32))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_split_and_merge_are_unbiased(weights, target, seed):
     """On average every walker's descendants carry the weight that it had."""
     rng = np.random.default_rng(seed)
@@ -138,7 +136,6 @@ def test_merge_lets_a_walker_live_as_often_as_its_weight_says():
 
 
 @given(st.integers(1, 80), st.integers(0, 2**32))
-@settings(deadline=None)
 def test_resampling_keeps_walkers_and_the_weight_of_every_bin(n, seed):
     rng = np.random.default_rng(seed)
     positions = rng.normal([-0.7, 1.1], 0.3, size=(n, 2))

@@ -94,7 +94,7 @@ INLINE = st.one_of(
 
 
 # The fixture is a function: each example makes a pool of its own.
-@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(value=INLINE)
 def test_small_results_travel_in_the_record(make_pool: MakePool, value: float | None) -> None:
     pool = make_pool()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
@@ -93,13 +93,11 @@ values = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(values)
 def test_plain_values_come_back_bit_for_bit(value: Any) -> None:
     assert same(through(value), value)
 
 
-@settings(deadline=None)
 @given(values, st.data())
 def test_written_over_bytes_never_crash_the_reader(value: Any, data: st.DataObject) -> None:
     written = bytearray(Encoder(LARGE).dumps(value, []) or b"")

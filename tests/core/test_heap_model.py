@@ -119,4 +119,4 @@ class HeapMachine(RuleBasedStateMachine):
 
 
 TestHeapMachine = HeapMachine.TestCase
-TestHeapMachine.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+TestHeapMachine.settings = settings(max_examples=60, stateful_step_count=50)

@@ -117,7 +117,7 @@ class RingMachine(RuleBasedStateMachine):
 
 
 TestRingMachine = RingMachine.TestCase
-TestRingMachine.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestRingMachine.settings = settings(max_examples=60, stateful_step_count=40)
 
 
 @pytest.mark.slow

@@ -120,7 +120,7 @@ FIELDS = st.dictionaries(
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(fields=FIELDS, n=st.integers(0, 4), data=st.data())
 def test_any_block_survives_save_load_take_and_another_mapping(
     fields: dict[str, Any], n: int, data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
