@@ -7,11 +7,14 @@ import multiprocessing.connection
 import os
 import signal
 import socket
+import sys
+import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
 from concurrent.futures import ThreadPoolExecutor as Threads
 from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -242,3 +245,40 @@ def test_a_killed_node_leaves_no_workers(cluster: MakeCluster) -> None:
         for pidfd in workers:
             assert multiprocessing.connection.wait([pidfd], 30)
             os.close(pidfd)
+
+
+@pytest.mark.parametrize("line", range(1, 20))
+def test_an_interrupted_wait_keeps_no_lock_that_the_engine_needs(line: int) -> None:
+    """At each line of the wait, wherever its code is from: the engine has to come to an end."""
+    lines = iter(range(1, line))
+    submitted = False
+    waiting = ("cluster/call.py", "concurrent/futures/_base.py", "threading.py")
+
+    def trace(frame: FrameType, event: str, argument: Any) -> Any:
+        if not frame.f_code.co_filename.endswith(waiting):
+            return None
+        if event == "line" and submitted and next(lines, None) is None:
+            sys.settrace(None)
+            signal.raise_signal(signal.SIGINT)
+        return trace
+
+    class Noting(Threads):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
+            nonlocal submitted
+            future = super().submit(fn, *args, **kwargs)
+            submitted = bool(getattr(args[0], "epoch", 0))
+            return future
+
+    def segment(walker: int) -> int:
+        threading.Event().wait(0.01)  # so that the wait comes before the end of what it waits for
+        return walker
+
+    with Noting(1) as engine, ClusterMapper(engine, segment, 1, start_method="fork") as mapper:
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                mapper.map([1])
+        finally:
+            sys.settrace(before)
+        assert mapper.map([2]) == [2]

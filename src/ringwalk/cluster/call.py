@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from concurrent.futures import BrokenExecutor, Future
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
 
 from ringwalk._core.board import now_ns
+from ringwalk._core.process import Undisturbed
 from ringwalk.cluster.cutter import Cutter
 from ringwalk.cluster.fleet import Fleet
 from ringwalk.cluster.load import Load, Reply
@@ -72,6 +74,9 @@ class Call:
             for _, records in (block.generations() for block in arguments.blocks)
         ]
         self._pending: dict[Future[Reply], _Sent] = {}
+        # Not the library's wait: a Ctrl-C in there keeps locks that the engine needs to go on. For
+        # the same reason Undisturbed stands around other uses of futures that are not done.
+        self._ended: SimpleQueue[Future[Reply]] = SimpleQueue()
         self._lacking: set[tuple[str, int]] = set()  # nodes that said so
         self._parked: list[_Sent] = []  # loads for them, until they got what they lack
         self._number = 0
@@ -113,22 +118,21 @@ class Call:
         self._number += len(load.batches)
         return load
 
-    def advance(self) -> list[int]:
+    def advance(self) -> Sequence[int]:
         """Sleep until a load ends; the walkers that succeeded in it."""
-        ended, _ = wait(self._pending, return_when=FIRST_COMPLETED)
-        fresh: list[int] = []
-        for future in ended:
-            sent = self._pending.pop(future)
-            try:
-                reply = future.result()
-            except BaseException as error:
-                if isinstance(error, (KeyboardInterrupt, SystemExit)):
-                    raise
-                self._mourn(sent, error)
-            else:
-                fresh += self._take(sent, reply)
-            if sent.supplies:
-                self._unpark()
+        future = self._ended.get()
+        sent = self._pending.pop(future)
+        fresh: Sequence[int] = ()
+        try:
+            reply = future.result()
+        except BaseException as error:
+            if isinstance(error, (KeyboardInterrupt, SystemExit)):
+                raise
+            self._mourn(sent, error)
+        else:
+            fresh = self._take(sent, reply)
+        if sent.supplies:
+            self._unpark()
         self.fill()
         return fresh
 
@@ -138,8 +142,9 @@ class Call:
 
     def abandon(self) -> None:
         """Cancel what waits. What runs goes on to its end on its node; nobody looks at it."""
-        for future in self._pending:
-            future.cancel()
+        with Undisturbed():
+            for future in self._pending:
+                future.cancel()
         self._pending, self._parked = {}, []
 
     @property
@@ -148,7 +153,10 @@ class Call:
 
     def _send(self, sent: _Sent) -> None:
         try:
-            self._pending[self._fleet.send(sent.load)] = sent
+            with Undisturbed():
+                future = self._fleet.send(sent.load)
+                self._pending[future] = sent
+                future.add_done_callback(self._ended.put)
         except RuntimeError as error:  # BrokenExecutor is one, and so is "after shutdown"
             self._give_up(sent.load, error)
 
