@@ -257,3 +257,35 @@ def test_a_forked_child_that_shuts_down_cancels_nothing_of_its_parent_s(gate: Pa
             assert os.waitpid(pid, 0)[1] == 0
         assert running.result() == b""
         assert queued.result(10) == 1
+
+
+def test_a_shutdown_beside_the_first_submit_lets_it_finish(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It saw that no task had ever been submitted, and ended the workers of the one that was."""
+    with Executor(1) as executor:
+        start = executor._engine._dispatcher.start
+
+        def start_late() -> None:
+            other = threading.Thread(target=executor.shutdown, kwargs={"wait": False})
+            other.start()
+            other.join()
+            start()
+
+        monkeypatch.setattr(executor._engine._dispatcher, "start", start_late)
+        assert executor.submit(abs, -1).result(10) == 1
+
+
+def test_a_shutdown_beside_a_start_ends_the_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    executor = Executor(1, initializer=int)  # so that it waits for a worker
+    stream = executor._engine._stream
+    assert stream is not None
+    fill = stream.crew.fill
+
+    def fill_late(*arguments: Any) -> None:
+        other = threading.Thread(target=executor.shutdown, kwargs={"wait": False})
+        other.start()
+        other.join()
+        fill(*arguments)
+
+    monkeypatch.setattr(stream.crew, "fill", fill_late)
+    executor.start()
+    assert executor._engine.over

@@ -83,6 +83,8 @@ class Engine:
         """
         self._check()
         self._leadership.lead_once(self.nudge, self._fill)
+        if self.closing:
+            self.retire()
 
     def _fill(self) -> None:
         with self._lock:
@@ -282,14 +284,21 @@ class Engine:
     # --- end -------------------------------------------------------------------------------------
 
     def retire(self) -> None:
-        """Take no more tasks; end when none is open. Does not wait, takes no lock."""
+        """Take no more tasks; end when none is open. Waits for no lock."""
         self.closing = True
-        if self._dispatcher.thread is None:  # and so nothing was ever submitted
-            if self._stream is not None:
-                self._end(self._stream)
-            self._dispatcher.close()
-        elif self._owner == os.getpid():
+        own = self._owner == os.getpid()
+        if own:
             self._dispatcher.kick()
+        # If another thread has the lock, it starts the dispatcher or calls this again.
+        if self._dispatcher.thread is None and (not own or self._lock.acquire(blocking=False)):
+            try:
+                if self._dispatcher.thread is None:  # and so nothing was ever submitted
+                    if self._stream is not None:
+                        self._end(self._stream)
+                    self._dispatcher.close()
+            finally:
+                if own:
+                    self._lock.release()
 
     def cancel_waiting(self) -> list[Sink]:
         """Take back every task that no worker has; their sinks hear nothing. Nudge once they have.
