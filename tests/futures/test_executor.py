@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -100,12 +101,18 @@ def test_map_reads_no_further_than_the_buffer(executor: Executor) -> None:
     assert list(results) == list(range(1, 100))
 
 
-def test_map_raises_when_time_is_up(executor: Executor, gate: Path) -> None:
-    results = executor.map(lambda k: wait_for(gate) if k else 0, [0, 1], timeout=0.2)
+def test_map_raises_when_time_is_up(
+    executor: Executor, gate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    clock = SimpleNamespace(monotonic=lambda: now)
+    monkeypatch.setattr("ringwalk.futures.executor.time", clock)
+    results = executor.map(lambda k: wait_for(gate) if k else 0, [0, 1], timeout=100.0)
     assert next(results) == 0
-    with pytest.raises(TimeoutError):
-        next(results)
-    open_gate(gate)
+    with gate.open("w"):  # opens when the worker has it open, too
+        now = 100.0
+        with pytest.raises(TimeoutError):
+            next(results)
 
 
 @pytest.mark.parametrize("arguments", [{"chunksize": 0}, {"buffersize": 0}])

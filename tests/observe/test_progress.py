@@ -98,7 +98,7 @@ def test_cancelled_calls_count() -> None:
         futures = [executor.submit(same, k) for k in range(COUNT)]
         for future in futures:
             future.cancel()
-    check(calls)
+    check(Calls(sorted(calls)))  # the dispatcher tells, too, and may be overtaken
 
 
 @pytest.mark.parametrize("kind", [SerialWorkManager, ThreadsWorkManager, ProcessWorkManager])

@@ -120,14 +120,21 @@ def test_only_those_that_want_it_are_found() -> None:
     assert mine() == []
 
 
-def test_a_successor_is_seen(process_mapper: type[Mapper], pipes: Pipes, tmp_path: Path) -> None:
+def test_a_successor_is_seen(
+    process_mapper: type[Mapper],
+    pipes: Pipes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     begun, tell_begun, go, tell_go = pipes
     died = tmp_path / "died"
 
     def segment(walker: int) -> int:
         os.write(tell_begun, b"1")
         if not died.exists():
-            died.touch()
+            dying = tmp_path / "dying"
+            dying.write_text(f"{os.getpid()} {os.getppid()}")  # a lane has the task for a child
+            dying.rename(died)
             os._exit(1)
         os.read(go, 1)
         return walker
@@ -135,11 +142,18 @@ def test_a_successor_is_seen(process_mapper: type[Mapper], pipes: Pipes, tmp_pat
     def look(finished: int, total: int) -> None:
         samples.append(attached.sample())
 
+    def show() -> None:
+        show_staff()
+        pid = attached.sample().workers[0].pid
+        if died.exists() and pid is not None and str(pid) not in died.read_text().split():
+            os.write(tell_go, b"1")  # not sooner: it may be done before we hear of its process
+
     samples: list[Sample] = []
     with process_mapper(segment, 1, monitor=True, progress=look) as mapper:
+        show_staff = mapper._show_staff  # type: ignore[attr-defined]
+        monkeypatch.setattr(mapper, "_show_staff", show)
         (attached,) = mine()
         with attached:
-            os.write(tell_go, b"1")
             mapper.map(range(1))
     (worker,) = samples[-1].workers
     assert len(os.read(begun, 10)) == 2
