@@ -22,6 +22,7 @@ from ringwalk import (
     WorkerMapper,
 )
 from ringwalk.mappers import process
+from ringwalk.workers.persistent import PersistentCrew
 
 START_METHODS = pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 
@@ -127,6 +128,24 @@ def test_each_worker_is_bound_before_user_code_runs(process_mapper: type[Mapper]
         assert sorted(mapper.map(range(4))) == [(1, "1"), (1, "1"), (3, "3"), (3, "3")]
     for fd in (here, arrive, go):
         os.close(fd)
+
+
+def test_init_knows_the_process_of_each_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the template is slow to tell, and both were ready before."""
+
+    def nothing(device: object) -> None:
+        """There for init to wait until each worker has done it."""
+
+    def hear_late(crew: PersistentCrew) -> None:
+        if len(crew._ready) == 2:
+            hear(crew)
+
+    hear = PersistentCrew._hear_template
+    monkeypatch.setattr(PersistentCrew, "_hear_template", hear_late)
+    with WorkerMapper(abs, 2, worker_init=nothing) as mapper:
+        assert mapper._pool is not None
+        assert len(mapper._pool.pids()) == 2
+        monkeypatch.undo()
 
 
 def test_the_context_is_made_once_a_worker() -> None:

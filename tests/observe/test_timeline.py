@@ -195,7 +195,10 @@ def test_joining_what_does_not_belong_together_is_refused() -> None:
 
 
 def test_memory_is_known_after_cleanup() -> None:
-    with WorkerMapper(now, 1) as mapper:  # of two, one may do it all before the other has come
+    def nothing(device: str | None) -> None:  # but init waits until every worker has done it
+        return None
+
+    with WorkerMapper(now, 1, worker_init=nothing) as mapper:
         mapper.map(range(4))
     memory = mapper.timeline.memory
     assert set(memory.workers) == {0}

@@ -84,7 +84,8 @@ class PersistentCrew:
             self._replace(slot)
         if self._start_method == "fork" and not self._setup.prepares:
             return
-        while len(self._ready) < self._setup.num_workers:
+        # Some may be ready before the template has told of their processes.
+        while len(self._ready) < self._setup.num_workers or self._starting:
             for death in self.wait(_ANSWER_TIMEOUT_S):
                 if mourn is not None:
                     mourn(death)
