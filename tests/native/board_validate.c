@@ -139,6 +139,7 @@ int main(void) {
         uint64_t cancelled = counted.cancelled;
         finish(&board, epoch, before + TASKS - stopped);
         validate_need(counted.cancelled - cancelled == stopped, "what was cancelled is");
+        validate_watchdog();
     }
     rw_board_close(&board);
     for (int i = 0; i < WORKERS; i++)

@@ -64,6 +64,7 @@ int main(void) {
     for (uint32_t i = 0; i < LOCKSTEP; i++) {
         publish(1);
         await(i + 1);
+        validate_watchdog();
     }
     for (uint32_t i = 0; i < BURSTS; i++)
         publish(BURST);

@@ -111,6 +111,7 @@ int main(void) {
         check_payload(&heap, block);
         validate_need(receive(&taken[to]) == word, "the reader has it");
         rw_heap_release(&heap, block, PARENT);
+        validate_watchdog();
     }
     pthread_join(worker, NULL);
     for (int i = 0; i < READERS; i++) {

@@ -49,6 +49,8 @@ static void produce(void) {
             batch[i] = next + i;
         validate_need(rw_ring_push(&ring, batch, count, &pushed) == RW_OK, "ring is whole");
         next += pushed;
+        if (pushed > 0)
+            validate_watchdog();
         if (pushed < count)
             sched_yield();
     }

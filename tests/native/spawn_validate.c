@@ -59,6 +59,7 @@ static void *start(void *argument) {
         validate_need(errno == EXDEV, "errno is the parent's");
         struct rw_spawn *launch = &me->launches[0];
         me->refused += rw_spawn_start(launch, true, pids, pidfds) == RW_OS && errno == ENOENT;
+        validate_watchdog();
     }
     return NULL;
 }

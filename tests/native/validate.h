@@ -8,7 +8,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-/* A lost wake-up shows as a hang; SIGALRM ends it. Not a limit on how long good runs take. */
+/* A lost wake-up shows as a hang; SIGALRM ends it. To be told again whenever something was done:
+ * it is no limit on how long good runs take. */
 static inline void validate_watchdog(void) {
     alarm(60);
 }
