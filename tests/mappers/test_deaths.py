@@ -30,6 +30,7 @@ from ringwalk import (
 from ringwalk._core.board import now_ns
 from ringwalk.mappers import deadline
 from ringwalk.workers.crew import Death
+from ringwalk.workers.persistent import PersistentCrew
 from ringwalk.workers.pool import Pool
 
 POISON = 5
@@ -254,6 +255,27 @@ def test_timeout_ends_a_stopped_process(process_mapper: type[Mapper], clock: Clo
         with pytest.raises(SegmentTimeout):
             mapper.map(range(20))
         assert mapper.map([1]) == [1]
+
+
+def test_timeout_ends_a_worker_that_its_template_told_of_late(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed: list[int | None] = []
+    kill, hear = PersistentCrew.kill, PersistentCrew._hear_template
+
+    def watched(crew: PersistentCrew, slot: int) -> None:
+        killed.append(crew.pid(slot))
+        kill(crew, slot)
+
+    monkeypatch.setattr(PersistentCrew, "kill", watched)
+    monkeypatch.setattr(PersistentCrew, "_hear_template", lambda crew: killed and hear(crew))
+    with WorkerMapper(endless_at_poison, num_workers=1, timeout=60) as mapper:
+        clock.ahead = True
+        with pytest.raises(SegmentTimeout):
+            mapper.map([POISON])
+        clock.ahead = False
+        assert mapper.map([1]) == [1]
+    assert killed[0] is None
 
 
 # --- the next map ----------------------------------------------------------

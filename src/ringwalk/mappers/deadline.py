@@ -50,9 +50,9 @@ class Deadline:
             if task is None:
                 continue
             running = True
-            if task not in self.overran and 0 < self._board.started_ns(task) < latest:
+            if 0 < self._board.started_ns(task) < latest:
                 self.overran.add(task)
-                self._pool.crew.kill(worker)
+                self._pool.crew.kill(worker)  # at each look: it may be known only at the next
         return running
 
     def _kill_idle(self, now: int, patience: int) -> None:
