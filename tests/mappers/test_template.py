@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -87,3 +89,37 @@ def test_nothing_is_awaited_of_a_template_that_is_gone(monkeypatch: pytest.Monke
         assert (death.slot, death.signal) == (0, signal.SIGKILL)
         assert len(looks) < 10
         assert mapper.map([0]) != [template]
+
+
+def test_a_template_that_goes_on_answering_is_not_taken_for_stuck(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Where workers die all the time, there is always one that was asked for."""
+
+    class Clock:
+        ahead = 0.0
+
+        def monotonic(self) -> float:
+            return time.monotonic() + self.ahead
+
+    with WorkerMapper(parent_of, num_workers=2) as mapper:
+        (template,) = set(mapper.map(range(2)))
+        crew = mapper._pool.crew  # type: ignore[union-attr]
+        assert isinstance(crew, persistent.PersistentCrew)
+        while crew.pid(0) is None or crew.pid(1) is None:
+            crew.wait(None)
+        crew.kill(0)
+        crew.kill(1)
+        while not (crew.vacant(0) and crew.vacant(1)):
+            crew.wait(None)
+        with monkeypatch.context() as patch:
+            clock = Clock()
+            patch.setattr(persistent, "time", clock)
+            patch.setattr(persistent, "_ANSWER_TIMEOUT_S", math.inf)
+            crew.fill(None)
+            clock.ahead = persistent.START_TIMEOUT_S - 1
+            while crew.pid(0) is None:  # one message at a time: the other's is still to come
+                crew.wait(None)
+            clock.ahead += 2
+            assert crew.handle([]) == ()
+        assert set(mapper.map(range(2))) == {template}

@@ -57,7 +57,7 @@ class PersistentCrew:
         self._pidfds: dict[int, int] = {}  # slot -> pidfd
         self._statuses: dict[int, int] = {}  # slot -> wait status, told by the template
         self._starting: set[int] = set()  # asked for, no pidfd yet
-        self._asked_at = 0.0  # when the first of them was
+        self._asked_at = 0.0  # when the first of them was, or the template last forked one
         self._ready: set[int] = set()
         self._early_deaths = EarlyDeaths()
         self._asleep = False
@@ -145,7 +145,7 @@ class PersistentCrew:
         return template
 
     def _unanswered(self, seconds: float) -> bool:
-        """Whether a worker that was asked for that long ago was not forked yet."""
+        """Whether workers are asked for, and none was forked for that long."""
         return bool(self._starting) and time.monotonic() > self._asked_at + seconds
 
     def _replace_template(self) -> None:
@@ -247,6 +247,7 @@ class PersistentCrew:
     def _hire(self, slot: int, pidfd: int) -> None:
         self._pidfds[slot] = pidfd
         self._starting.discard(slot)
+        self._asked_at = time.monotonic()
         self._poll.register(pidfd, select.POLLIN)
 
     def _serve_channel(self, slot: int) -> None:
