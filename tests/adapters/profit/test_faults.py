@@ -217,3 +217,24 @@ tell(failed=list(r.failed), rows=rows(r, 2), here=sorted(os.listdir()))
     assert told["rows"][2] == [False, True]
     assert told["rows"][1][1] == 5
     assert "run_001" not in told["here"]
+
+
+def test_an_end_that_an_interrupted_wait_had_seen_is_told_by_the_next(case) -> None:
+    told = case("""
+r = make("ident", 1, parallel=1)
+r.spawn({"u": 1.0})
+step = r.engine._step
+def interrupted(timeout):
+    while r.engine.unfinished:
+        step(timeout)
+    r.engine._step = step
+    raise KeyboardInterrupt
+r.engine._step = interrupted
+try:
+    r.wait_all()
+except KeyboardInterrupt:
+    signal.alarm(60)
+    r.wait_all()
+tell(runs=list(r.runs), failed=list(r.failed), rows=rows(r, 1))
+""")
+    assert told == {"runs": [], "failed": [], "rows": [[1], [1], [True]]}

@@ -96,8 +96,7 @@ class RingwalkRunner(Runner, label="ringwalk"):  # type: ignore[misc, call-arg]
         self.check_runs()
 
     def check_runs(self) -> None:
-        self.interface.poll()
-        self._book(self.engine.poll_all())
+        self._take_in(self.engine.poll_all())
 
     def cancel(self, run_id: int) -> None:
         if run_id in self.runs:
@@ -163,11 +162,8 @@ class RingwalkRunner(Runner, label="ringwalk"):  # type: ignore[misc, call-arg]
     def engine(self) -> Engine:
         """What executes the runs; made with the first of them."""
         if self._engine is None:
-            options: dict[str, Any] = {
-                "parallel": self.parallel or _UNLIMITED,
-                "timeout": self.timeout,
-                "retries": self.retries,
-            }
+            options: dict[str, Any] = {"timeout": self.timeout, "retries": self.retries}
+            options["parallel"] = self.parallel or _UNLIMITED
             if self.command == _STOCK_COMMAND:
                 self._engine = PoolRunner(partial(work, self), **options)
             else:
@@ -179,9 +175,12 @@ class RingwalkRunner(Runner, label="ringwalk"):  # type: ignore[misc, call-arg]
     def _sleep(self) -> None:
         """Until a run has ended; an interface that talks must be asked in between."""
         ours = isinstance(self.interface, RingwalkRunnerInterface)
-        ended = self.engine.wait_any(None if ours else self.sleep)
+        self._take_in(self.engine.wait_any(None if ours else self.sleep))
+
+    def _take_in(self, ended: Iterable[int]) -> None:
+        """Book what ended; at last also what a wait had seen end that was interrupted then."""
         self.interface.poll()
-        self._book(ended)
+        self._book(ended if ended or self.engine.unfinished else list(self.runs))
 
     def _book(self, ended: Iterable[int]) -> None:
         for run_id in ended:
