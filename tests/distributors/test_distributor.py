@@ -165,6 +165,28 @@ def test_ids_are_listed_until_their_end(distributor: CommandDistributor, fifo: P
     assert distributor.completed() == []
 
 
+def test_who_is_told_of_progress_may_look_and_submit(make: Make) -> None:
+    looks: list[int] = []
+
+    def told(ended: int, submitted: int) -> None:
+        looks.append(len(distributor.submitted_or_running()))
+        if submitted < 10:
+            more.append(distributor.submit("true"))
+        for call in (lambda: distributor.terminate(more), distributor.stop, distributor.wait):
+            if looks[-1] or call != distributor.wait:  # which has nothing to wait for at last
+                with pytest.raises(RingwalkError, match="progress function"):
+                    call()
+
+    distributor = make(progress=told)
+    distributor.start()
+    more = distributor.submit_array("true", 5)
+    assert distributor.wait(timeout=20)
+    last = distributor.submit_array("sleep 1000", 2000)
+    distributor.stop()
+    assert len(looks) == 2010
+    assert sorted(info.id for info in distributor.completed()) == sorted([*more, *last])
+
+
 def test_no_more_run_than_asked_and_in_order(make: Make, tmp_path: Path) -> None:
     distributor = make(2, output=tmp_path)
     distributor.start()

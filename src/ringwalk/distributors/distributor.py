@@ -53,7 +53,8 @@ class CommandDistributor:
             differences to a fresh start. It is replaced when their files change, by at most a
             second later, or the environment.
         progress: True draws a bar on stderr, where that is a terminal; a function is called with
-            (ended, submitted) commands as a call of this object sees them end.
+            (ended, submitted) commands as a call of this object sees them end. It may look at
+            this object and submit; to wait, ``terminate`` or ``stop`` is a RingwalkError there.
         outlive: let queued and running commands go on if this process ends without ``stop``.
 
     Each command finds ``JOB_ID`` in its environment, and in an array ``ARRAY_STEP_ID``, from 0.
@@ -98,6 +99,7 @@ class CommandDistributor:
         self._ended: dict[str, Record] = {}
         # Ended, and not yet told by ``completed``. No list: what is read again is told once.
         self._news: dict[str, None] = {}
+        self._taking = False  # records in: a progress function that looks must not do so as well
         self._heard = 0
         self._finalizer: weakref.finalize[..., CommandDistributor] | None = None
 
@@ -133,6 +135,7 @@ class CommandDistributor:
         half the timeout if that is less, SIGKILL.
         """
         self._check_owner()
+        self._check_calm()
         deadline = time.monotonic() + timeout
         self._started = False
         if self._link is None:
@@ -201,6 +204,7 @@ class CommandDistributor:
         killed after ``grace``. Ids that are unknown or have ended are passed over.
         """
         self._check_owner()
+        self._check_calm()
         self._read()
         wanted = [name for name in ids if name in self._open]
         if not wanted:
@@ -290,6 +294,7 @@ class CommandDistributor:
 
     def _sleep(self, further: int, deadline: float | None) -> bool:
         """Sleep until so many more may have ended; False when the deadline has passed."""
+        self._check_calm()
         if self._link is None:
             raise RingwalkError(
                 "the distributor is not started, so what waits in it will never end: start() it"
@@ -302,7 +307,7 @@ class CommandDistributor:
     def _read(self) -> None:
         """Take in what the supervisor wrote; if it was killed, so was everything that ran."""
         link = self._link
-        if link is None:
+        if link is None or self._taking:
             return
         alive = link.alive()  # first: what it wrote before its death is then read
         self._take(link.records())
@@ -310,14 +315,18 @@ class CommandDistributor:
             self._part(link, time.monotonic())
 
     def _take(self, records: Iterable[Record]) -> None:
-        for record in records:
-            if record.kind == Kind.HEARD:
-                self._heard = record.value
-            elif (name := record.id) in self._open:  # else read before an interruption, or undone
-                self._ended[name] = record
-                self._news[name] = None
-                del self._open[name]
-                self._progress.fewer()
+        self._taking = True
+        try:
+            for record in records:
+                if record.kind == Kind.HEARD:
+                    self._heard = record.value
+                elif (name := record.id) in self._open:  # else read before, or undone
+                    self._ended[name] = record
+                    self._news[name] = None
+                    del self._open[name]
+                    self._progress.fewer()
+        finally:
+            self._taking = False
 
     def _part(self, link: Link, deadline: float) -> None:
         """Let go of the supervisor and account for every command that it had."""
@@ -330,6 +339,13 @@ class CommandDistributor:
             self._finalizer.detach()
         self._progress.end()
         link.release()
+
+    def _check_calm(self) -> None:
+        if self._taking:
+            raise RingwalkError(
+                "a progress function may look and submit, not wait for commands or end them; "
+                "do that when the call that told of progress has returned"
+            )
 
     def _check_owner(self) -> None:
         if os.getpid() != self._owner:
