@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import sys
 
-if not sys.flags.safe_path:
+if __name__ == "__main__" and not sys.flags.safe_path:
     sys.path[0] = sys.argv[2]  # not the folder of this file: its names are nobody's business
 
 import atexit
