@@ -25,7 +25,7 @@ class Leadership:
         self._lead = threading.RLock()  # a signal handler may lead, too
         self._leader: int | None = None  # the thread that has it
         self._followers = Bell()
-        self._wanting: list[object] = []  # who waits to lead once: nobody else begins to
+        self._wanting: set[object] = set()  # who waits to lead once: nobody else begins to
 
     @property
     def vacant(self) -> bool:
@@ -74,11 +74,11 @@ class Leadership:
         """Have ``stop`` tell the leader to leave, and call ``act`` when it has."""
         token = object()
         try:
-            self._wanting.append(token)
+            self._wanting.add(token)
             stop()
             with self._lead:
                 act()
         finally:
-            self._wanting.remove(token)  # first: interrupted here, others have to be able to lead
+            self._wanting.discard(token)  # first: interrupted here, others have to be able to lead
             self._followers.ring()
             self._hand_over()
