@@ -27,9 +27,9 @@ from ringwalk.futures.leadership import Leadership
 from ringwalk.futures.stream import Sink, Stream
 from ringwalk.observe.progress import Counter, Progress
 from ringwalk.workers.launch import StartMethod
-from ringwalk.workers.persistent import Events
 from ringwalk.workers.pool import Pool
 from ringwalk.workers.setup import Setup
+from ringwalk.workers.watch import Events
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
 

@@ -27,9 +27,10 @@ from ringwalk.memory.codec import Encoded
 from ringwalk.workers.crew import Death
 from ringwalk.workers.failure import Failure
 from ringwalk.workers.job import Carried, Job
-from ringwalk.workers.persistent import Events, PersistentCrew
+from ringwalk.workers.persistent import PersistentCrew
 from ringwalk.workers.plan import CAPACITY
 from ringwalk.workers.pool import Pool
+from ringwalk.workers.watch import Events
 
 # Half of what ring and board take: a hint that is pushed again always finds room.
 RECORDS = CAPACITY // 2

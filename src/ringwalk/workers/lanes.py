@@ -64,6 +64,7 @@ from ringwalk.workers.openmp import release_openmp_threads
 from ringwalk.workers.plan import WorkerSpace, Workspace
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.streams import part_from_parent
+from ringwalk.workers.watch import Watch
 
 START_TIMEOUT_S = 30.0
 _LEAVE_TIMEOUT_S = 1.0  # a lane that has nothing more to do leaves within milliseconds
@@ -89,8 +90,7 @@ class LaneCrew:
         self._job: Job | None = None
         self._early_deaths = EarlyDeaths()
         self._held: list[Any] = []
-        self._poll = select.poll()
-        self._poll.register(space.wake_fd, select.POLLIN)
+        self._watch = Watch(space.wake_fd)
 
     def fill(self, job: Job | None) -> None:
         self._job = job
@@ -124,14 +124,13 @@ class LaneCrew:
             os.close(theirs)
             self._lanes[slot] = _Lane(pid, pidfd, leash, time.monotonic())
             self._slots_by_fd[pidfd] = slot
-            self._poll.register(pidfd, select.POLLIN)
+            self._watch.add(pidfd)
 
     def wait(self, timeout: float | None) -> Sequence[Death]:
-        events = self._poll.poll(None if timeout is None else max(0.0, timeout) * 1000)
+        events = self._watch.sleep(timeout)
         deaths = [self._bury(self._slots_by_fd[fd]) for fd, _ in events if fd in self._slots_by_fd]
         if len(events) > len(deaths):
-            with contextlib.suppress(BlockingIOError):
-                os.eventfd_read(self._space.wake_fd)
+            self._watch.take_wake()
         self._check_started()
         for death in deaths:
             self._early_deaths.note(f"lane {death.slot}", death)
@@ -150,7 +149,7 @@ class LaneCrew:
     def _bury(self, slot: int) -> Death:
         with Undisturbed():  # a Ctrl-C would leave its leash, or a child at the other end
             lane = self._lanes.pop(slot)
-            self._poll.unregister(lane.pidfd)
+            self._watch.remove(lane.pidfd)
             del self._slots_by_fd[lane.pidfd]
             os.close(lane.pidfd)
             status = signal.SIGKILL.value

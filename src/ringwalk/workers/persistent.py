@@ -22,6 +22,7 @@ from ringwalk.workers.messages import Kind, Message, pair, pairs, receive, send
 from ringwalk.workers.plan import Workspace
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.template import Ends
+from ringwalk.workers.watch import Events, Watch
 
 # A fork that met a lock held by another thread hangs for ever. What the user's own code takes
 # after it, imports of a fresh interpreter and worker_init, has no limit.
@@ -30,8 +31,6 @@ START_TIMEOUT_S = 120.0
 _ANSWER_TIMEOUT_S = 5.0
 _CLOSE_TIMEOUT_S = 5.0
 _QUIT_TIMEOUT_S = 1.5  # of which the template gives its workers one second
-
-Events = list[tuple[int, int]]
 
 
 class PersistentCrew:
@@ -60,13 +59,11 @@ class PersistentCrew:
         self._asked_at = 0.0  # when the first of them was, or the template last forked one
         self._ready: set[int] = set()
         self._early_deaths = EarlyDeaths()
-        self._asleep = False
-        self._poll = select.poll()
-        self._poll.register(space.wake_fd, select.POLLIN)
+        self._watch = Watch(space.wake_fd)
         self._slots_by_fd: dict[int, int] = {}
         for slot, (ours, _) in enumerate(self._channels):
             self._slots_by_fd[ours.fileno()] = slot
-            self._poll.register(ours, select.POLLIN)
+            self._watch.add(ours.fileno())
 
     def fill(self, job: Job | None, mourn: Callable[[Death], object] | None = None) -> None:
         """Start what is missing; wait until all are ready, unless nothing can go wrong in them.
@@ -140,8 +137,8 @@ class PersistentCrew:
                 os.close(held)
             template.leash = leash
             self._template = template
-            self._poll.register(ours, select.POLLIN)
-            self._poll.register(template.pidfd, select.POLLIN)
+            self._watch.add(ours.fileno())
+            self._watch.add(template.pidfd)
         return template
 
     def _unanswered(self, seconds: float) -> bool:
@@ -158,29 +155,7 @@ class PersistentCrew:
 
     def poll(self, timeout: float | None) -> Events:
         """The sleep of ``wait`` by itself: changes nothing, so it may be interrupted anywhere."""
-        if timeout is not None:
-            timeout = max(0.0, timeout)
-        if self._asleep:  # a signal handler came in that sleep, and waits itself
-            return self._poll_in_handler(timeout)
-        self._asleep = True
-        try:
-            return self._poll.poll(None if timeout is None else timeout * 1000)
-        finally:
-            self._asleep = False
-
-    def _poll_in_handler(self, timeout: float | None) -> Events:
-        """As ``poll``; but an object of the library cannot be asked again while it is asked."""
-        poll = select.poll()
-        for fd in (self._space.wake_fd, *self._slots_by_fd, *self._pidfds.values()):
-            poll.register(fd, select.POLLIN)
-        if self._template is not None:
-            poll.register(self._template.control, select.POLLIN)
-            poll.register(self._template.pidfd, select.POLLIN)
-        return poll.poll(None if timeout is None else timeout * 1000)
-
-    def _drain_wake(self) -> None:
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._space.wake_fd)
+        return self._watch.sleep(timeout)
 
     def handle(self, events: Events) -> Sequence[Death]:
         """The other part of ``wait``: answer workers, note deaths. A Ctrl-C comes after it."""
@@ -189,7 +164,7 @@ class PersistentCrew:
             with Undisturbed():  # a message that was received is taken note of, too
                 deaths = self._take_in(events)
         elif events:
-            self._drain_wake()
+            self._watch.take_wake()
         # Not while a worker lives, which would die with it, in the middle of a task perhaps.
         if not self._pidfds and self._unanswered(_ANSWER_TIMEOUT_S):
             self._replace_template()
@@ -206,7 +181,7 @@ class PersistentCrew:
         deaths: list[Death] = []
         for fd, _ in events:
             if fd == self._space.wake_fd:
-                self._drain_wake()
+                self._watch.take_wake()
             elif self._template is not None and fd == self._template.control.fileno():
                 self._hear_template()
             elif self._template is not None and fd == self._template.pidfd:
@@ -248,7 +223,7 @@ class PersistentCrew:
         self._pidfds[slot] = pidfd
         self._starting.discard(slot)
         self._asked_at = time.monotonic()
-        self._poll.register(pidfd, select.POLLIN)
+        self._watch.add(pidfd)
 
     def _serve_channel(self, slot: int) -> None:
         channel = self._channels[slot][0]
@@ -293,7 +268,7 @@ class PersistentCrew:
 
     def _drop(self, slot: int) -> None:
         pidfd = self._pidfds.pop(slot)
-        self._poll.unregister(pidfd)
+        self._watch.remove(pidfd)
         os.close(pidfd)
         self._ready.discard(slot)
 
@@ -339,8 +314,8 @@ class PersistentCrew:
     def _forget_template(self) -> None:
         template, self._template = self._template, None
         if template is not None:
-            self._poll.unregister(template.control)
-            self._poll.unregister(template.pidfd)
+            self._watch.remove(template.control.fileno())
+            self._watch.remove(template.pidfd)
             template.reap()
             template.release()
 
@@ -401,7 +376,7 @@ class PersistentCrew:
         self._pidfds = {}
         self._channels = []
         self._slots_by_fd = {}
-        self._poll = select.poll()
+        self._watch.clear()
 
 
 def _readable(fd: int | socket.socket, deadline: float) -> bool:
