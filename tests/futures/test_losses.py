@@ -6,7 +6,8 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from ringwalk import Executor
 from ringwalk.futures import Future, dispatcher
+from ringwalk.futures.work_manager import ThreadsWorkManager, WMFuture
 
 
 @pytest.fixture
@@ -289,3 +291,32 @@ def test_a_shutdown_beside_a_start_ends_the_workers(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(stream.crew, "fill", fill_late)
     executor.start()
     assert executor._engine.over
+
+
+class Line(deque[WMFuture]):
+    """Has something happen between a look at its length and one at its elements."""
+
+    def __init__(self, futures: Iterable[WMFuture], happens: Callable[[], object]) -> None:
+        super().__init__(futures)
+        self.happens: Callable[[], object] | None = happens
+
+    def __len__(self) -> int:
+        length = super().__len__()
+        happens, self.happens = self.happens, None
+        if happens is not None:
+            happens()
+        return length
+
+
+def test_two_threads_that_tidy_the_line_at_once() -> None:
+    with ThreadsWorkManager(1) as manager:
+        seen, mine, other = [manager.submit(abs, (k,)) for k in range(3)]
+        manager.wait_all([seen, mine, other])
+
+        def tidy() -> None:
+            second = threading.Thread(target=manager.wait_any, args=({other},))
+            second.start()
+            second.join()
+
+        manager._line = Line([seen], tidy)
+        assert manager.wait_any({mine}) is mine

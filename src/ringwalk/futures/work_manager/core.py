@@ -7,6 +7,7 @@ line, and a caller that drains one set looks at the head of that line only.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import os
 import signal
@@ -214,12 +215,18 @@ class WorkManager(ABC):
         """
         line = self._line
         for _ in range(len(line)):
-            future = line[0]
+            # Another thread may do the same: nothing but what was looked at may leave the line.
+            try:
+                future = line[0]
+            except IndexError:
+                return None
             if future in group:
                 return future
-            line.popleft()
             if not future._seen:  # another caller's
-                line.append(future)
+                line.rotate(-1)
+                continue
+            with contextlib.suppress(ValueError):
+                line.remove(future)
         return None
 
     def wait_all(self, futures: Iterable[WMFuture]) -> list[WMFuture]:
