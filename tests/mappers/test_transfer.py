@@ -250,6 +250,14 @@ def test_arguments_that_cannot_be_pickled() -> None:
         assert mapper.map([threading.Lock()]) == [False]
 
 
+def test_arguments_that_are_not_sent_free_their_memory() -> None:
+    with WorkerMapper(lambda k: 1, num_workers=1) as mapper:
+        with pytest.raises(TransferError, match="argument of walker 1 cannot be pickled"):
+            mapper.map([big(), threading.Lock()])
+        heaps = mapper._pool.space.heaps  # type: ignore[union-attr]
+        assert [heap.usage()["held_blocks"] for heap in heaps] == [0, 0]
+
+
 def test_arguments_that_cannot_be_unpickled() -> None:
     with WorkerMapper(lambda k: 1, num_workers=2) as mapper:
         with pytest.raises(TransferError, match="could not be unpickled in the worker"):

@@ -124,12 +124,11 @@ class Transaction:
         if not wire.carried:
             self._arm_all()
             return
-        for chunk in wire.chunks(self._codec, self.first, self._count):
+        for chunk in wire.chunks(self._codec, self.first, self._count, self._held):
             if isinstance(chunk, tuple):
                 self.errors[chunk[0]] = refusal(*chunk)
                 self._stop()
                 return
-            self._held.extend(chunk.blocks)
             self.wave.sent.update(chunk.outside)
             self.wave.queue(chunk.first)
             offset = self._put(chunk.data)

@@ -31,7 +31,6 @@ class Chunk:
     first: int
     lengths: list[int]
     data: bytes
-    blocks: list[int]
     outside: dict[int, int]
     """Task -> bytes of its arrays that were written beside its payload."""
 
@@ -123,14 +122,16 @@ class Wire:
         return payload, made
 
     def chunks(
-        self, codec: Codec, first: int, count: int
+        self, codec: Codec, first: int, count: int, held: list[int]
     ) -> Iterator[Chunk | tuple[int, Exception]]:
-        """Payloads of [first, first + count); a walker and its error where one cannot be made."""
+        """Payloads of [first, first + count); a walker and its error where one cannot be made.
+
+        ``held`` gets the blocks that are made for them, also those of a chunk that never comes.
+        """
         clones: dict[int, bytes | None] = {}
         task = 0
         while task < count:
             begin, lengths, parts, size = task, list[int](), list[bytes](), 0
-            blocks: list[int] = []
             outside: dict[int, int] = {}
             end = min(begin + _CHUNK_TASKS, count)
             while task < end and size < _CHUNK_BYTES:
@@ -146,11 +147,11 @@ class Wire:
                         yield first + task, error
                         return
                     if made:
-                        blocks.extend(made)
+                        held.extend(made)
                         outside[task] = codec.moved - moved
                         size += outside[task]
                     lengths.append(len(payload))
                 task = begin + len(lengths)
                 parts.append(payload)
                 size += len(payload)
-            yield Chunk(begin, lengths, b"".join(parts), blocks, outside)
+            yield Chunk(begin, lengths, b"".join(parts), outside)
