@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from ringwalk import Mapper, TaskMapper, WorkerMapper
+from ringwalk._core.heap import Heap
 from ringwalk.mappers import process
 from ringwalk.workers import messages, persistent, pool
 from ringwalk.workers.messages import Kind, Message
@@ -131,6 +132,34 @@ def test_a_lane_s_end_is_taken_in_whole(
         with pytest.raises(KeyboardInterrupt):
             mapper.map(range(8), [True] * 8)
         assert mapper.map(range(8), [False] * 8) == list(range(8))
+
+
+class PressedIn:
+    """A heap; as one of its copies ends, a Ctrl-C is handled that came in the midst of it."""
+
+    def __init__(self, heap: Heap, copy: int) -> None:
+        self._heap = heap
+        self._copies = itertools.count(-copy)
+
+    def put(self, *arguments: Any) -> int:
+        block = self._heap.put(*arguments)
+        if next(self._copies) == 0:
+            signal.raise_signal(signal.SIGINT)
+        return block
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._heap, name)
+
+
+@pytest.mark.parametrize("copy", [0, 1, 2], ids=["the header", "an array", "a payload"])
+def test_arguments_that_were_being_copied_free_their_memory(copy: int) -> None:
+    with WorkerMapper(lambda array: 1, num_workers=1) as mapper:
+        space = mapper._pool.space  # type: ignore[union-attr]
+        own, space.codec.own = space.codec.own, PressedIn(space.codec.own, copy)  # type: ignore[assignment]
+        with pytest.raises(KeyboardInterrupt):
+            mapper.map([np.zeros(20_000)])
+        assert [heap.usage()["held_blocks"] for heap in space.heaps] == [0, 0]
+        space.codec.own = own
 
 
 class Interrupting:

@@ -136,17 +136,21 @@ cdef class Heap:
         if self.c.lists == NULL:
             check(rw_heap_own(&self.c))
 
-    def put(self, data):
-        """Copy a buffer's bytes into a new block; returns its number.
+    def put(self, data, list noted=None):
+        """Copy a buffer's bytes into a new block; returns its number, and notes it if asked to.
 
-        The block is held under ``holder`` until ``release``. Raises HeapFullError.
+        The block is held under ``holder`` until ``release``. A Ctrl-C that came during the copy is
+        raised before the caller could note it. Raises HeapFullError.
         """
         cdef Py_buffer source
         PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
         try:
-            return self.put_bytes(source.buf, source.len)
+            block = self.put_bytes(source.buf, source.len)
         finally:
             PyBuffer_Release(&source)
+        if noted is not None:
+            noted.append(block)
+        return block
 
     cdef uint32_t put_bytes(self, const void *data, size_t length) except? 0:
         cdef uint32_t block = 0

@@ -140,9 +140,7 @@ class Transaction:
             self._board.push(self._epoch, self._order)
 
     def _put(self, payload: bytes) -> int:
-        block = self._codec.own.put(payload)
-        self._held.append(block)
-        return self._codec.own.place(block)
+        return self._codec.own.place(self._codec.own.put(payload, self._held))
 
     def _renew_input(self, task: int) -> bool:
         """Write anew the arrays that a dead worker had for its own. False: its walker failed."""

@@ -77,8 +77,7 @@ class Outgoing:
             self._references.append(b"")
 
     def _copied(self, raw: memoryview | HeapView, readonly: bool) -> bytes:
-        block = self._own.put(raw)
-        self.made.append(block)
+        block = self._own.put(raw, self.made)
         self.moved += len(raw)
         flags = _HANDED_OVER | _COPIED
         flags |= (_READONLY if readonly else 0) | (_PRIVATE if self._private else 0)
