@@ -149,7 +149,8 @@ IN_CHILD static int become(void *argument) {
         spawn->step = RW_SPAWN_EXEC;
         close_others();
         reset_signals(spawn->handled, spawn->mask);
-        (void)call(SYS_prctl, PR_SET_PDEATHSIG, 0, 0, 0);
+        if (!spawn->tied)
+            (void)call(SYS_prctl, PR_SET_PDEATHSIG, 0, 0, 0);
         error = execute(spawn);
     }
     spawn->error = (int)-error;
@@ -163,6 +164,7 @@ int rw_spawn_start(struct rw_spawn *spawn, bool wait, pid_t *pid, int *pidfd) {
     spawn->error = 0;
     spawn->step = 0;
     spawn->parent = getpid();
+    spawn->tied = !wait;
     /* Before the clone, so before the child and the kernel. */
     rw_store32_relaxed(&spawn->inside, 1);
     (void)call(SYS_rt_sigprocmask, SIG_SETMASK, (long)&all, (long)&spawn->mask, MASK_BYTES);

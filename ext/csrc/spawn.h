@@ -44,6 +44,7 @@ struct rw_spawn {
     /* Of this launch alone. */
     rw_a32 inside; /* 0 once the child has left: the kernel's store */
     pid_t parent;
+    bool tied;     /* to the calling thread, as a program as well */
     uint64_t mask; /* of the calling thread, for the program */
     _Alignas(16) uint8_t stack[RW_SPAWN_STACK];
 };
@@ -58,7 +59,9 @@ uint64_t rw_spawn_handled(void);
  *       without wait its failure is told by error, once it has left. It ends then with 127.
  *       RW_OS: errno tells; there is no child.
  * The program finds the calling thread's signal mask, what was handled as by default, and no
- * descriptor above 2. Until it begins it dies with the calling thread. */
+ * descriptor above 2. Until it begins it dies with the calling thread. Without wait it does so
+ * afterwards, too, unless its file has rights of its own: many may be on their way to their
+ * programs, where nothing tells whose they are. */
 int rw_spawn_start(struct rw_spawn *spawn, bool wait, pid_t *pid, int *pidfd);
 
 /* Whether the child no longer uses this memory. */

@@ -222,6 +222,28 @@ def test_one_that_has_not_begun_ends_with_its_parent(tmp_path: Path) -> None:
     os.close(pidfd)
 
 
+def test_one_that_was_not_waited_for_ends_with_its_parent_as_a_program_too() -> None:
+    body = (
+        "import sys\n"
+        "from ringwalk._core.spawn import Child, Strings\n"
+        "argv = Strings([b'sh', b'-c', b'echo $$; exec sleep 1000'])\n"
+        "child = Child(Strings([b'/bin/sh']), argv, None, [], None, (None,) * 3, False)\n"
+        "sys.stdin.read()\n"
+    )
+    owner = subprocess.Popen(
+        [sys.executable, "-c", body], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert owner.stdout is not None
+    pidfd = os.pidfd_open(int(owner.stdout.readline()))
+    owner.kill()
+    ended = select.select([pidfd], [], [], 10)[0] == [pidfd]
+    if not ended:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    owner.communicate()
+    os.close(pidfd)
+    assert ended
+
+
 def test_reaping_tells_how_it_ended_and_what_it_used() -> None:
     child = shell("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; exit 7", wait=False)
     await_end(child)

@@ -127,7 +127,8 @@ cdef class Child:
         folder: to run in, or None for this process's.
         streams: for standard input, output and error a descriptor, a path to write to, or None
             for what is there.
-        wait: raise what goes wrong here; else ``failure`` tells once it has ended.
+        wait: raise what goes wrong here; else ``failure`` tells once it has ended, and the program
+            is killed when the calling thread ends.
         handled: from ``handled_signals``; None: as it is now.
 
     Raises:
