@@ -80,7 +80,7 @@ def test_a_segment_that_overruns_is_ended(cluster: MakeCluster) -> None:
             signal.pause()
         return k
 
-    with cluster(hang, 2, batch_size=2, timeout=0.2, on_error="finish") as mapper:
+    with cluster(hang, 2, batch_size=2, timeout=2.0, on_error="finish") as mapper:
         with pytest.raises(SegmentTimeout) as caught:
             mapper.map(range(4))
     assert caught.value.completed == [0, 1, 3]
