@@ -1,11 +1,13 @@
-"""The thread that tends an executor's tasks when nobody else does: its way out."""
+"""The thread that tends an executor's tasks when nobody else does, and its way out."""
 
 from __future__ import annotations
 
 import os
+import threading
 
 import pytest
 
+from ringwalk import Executor
 from ringwalk.futures import dispatcher
 from ringwalk.futures.dispatcher import Dispatcher
 
@@ -46,3 +48,21 @@ def test_a_kick_that_comes_as_it_ends_reaches_nobody_else(
     os.close(strangers[0])
     tended.kick()  # of nobody
     tended.join()
+
+
+def test_a_progress_function_that_raises_ends_no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(Exception):
+        """Of the user's function."""
+
+    def progress(done: int, submitted: int) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            raise Broken
+
+    told: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    with Executor(1, progress=progress) as executor:
+        for _ in range(2):
+            done = threading.Event()
+            executor.submit(abs, -1).add_done_callback(lambda _, done=done: done.set())
+            done.wait()
+    assert {args.exc_type for args in told} == {Broken}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import sys
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -92,7 +93,11 @@ class Dispatcher:
             untended = not kicked and engine.open and not self.tended
             self.tended = False
             if self.expected or untended or engine.closing:
-                engine.lead_alone()
+                try:
+                    engine.lead_alone()
+                except Exception:  # a user's progress function; the tasks that are open go on
+                    thread = threading.current_thread()
+                    threading.excepthook(threading.ExceptHookArgs((*sys.exc_info(), thread)))
         self.close()
 
     def join(self) -> None:
