@@ -94,8 +94,8 @@ def test_nothing_grows(
                 os.eventfd_read(last)
             elif number == WALKERS - 1:
                 os.eventfd_write(last, 1)
-            return np.full(LARGE if number % 10 == 0 else 100, 0.0)
-        result = np.full(LARGE if number % 10 == 0 else 100, array[0] + 1)
+            return np.full(LARGE if number % 10 == 1 else 100, 0.0)
+        result = np.full(LARGE if number % 10 == 1 else 100, array[0] + 1)
         maybe_die()
         return result
 
