@@ -1,20 +1,22 @@
 """How does the cost of a no-op walker depend on how many are mapped at once? 1 to 100,000.
 
-Walkers are rows of a block for ringwalk and bare integers for the rivals. Pools that send chunks
-get as many chunks as workers, which for no-ops is the fewest messages that keep all workers busy.
+Walkers are rows of a block for ringwalk and bare integers for the rivals, which is less than the
+same work: one rival sends the state of such rows there and back, too. Pools that send chunks get as
+many chunks as workers, which for no-ops is the fewest messages that keep all workers busy.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
-from benchmarks.bench_noop import check_none, no_op
+from benchmarks.bench_noop import check_none, echo, no_op
 from benchmarks.contest import WORKERS, AtMost, Contestant, Scenario, Times, mapping
 from benchmarks.limits.in_process import empty_calls
 from benchmarks.rivals.faster_fifo_pool import FasterFifoPool
@@ -32,12 +34,17 @@ SIZES = (1, 2, 64, 1000, 100_000)
 # At the other sizes the slower rivals would only cost time.
 ALL_RIVALS_AT = 1000
 ROUNDS = 3
+POSITIONS = (22, 3)
+SAME_WORK = "multiprocessing.Pool, tuned, with state"
+
+State = tuple[float, npt.NDArray[np.float64]]
+"""A row's weight and positions, as a rival without blocks carries them."""
 
 
 def rows_of_a_block(count: int) -> Contestant:
     @contextmanager
     def opened() -> Iterator[Callable[[], tuple[WalkerBlock, list[Any]]]]:
-        block = WalkerBlock(count, positions=((22, 3), "f8"), weight="f8")
+        block = WalkerBlock(count, positions=(POSITIONS, "f8"), weight="f8")
         block["weight"] = np.arange(count)
         with block, WorkerMapper(no_op, WORKERS) as mapper:
             yield lambda: (block, mapper.map(block))
@@ -50,6 +57,15 @@ def rows_of_a_block(count: int) -> Contestant:
     return Contestant("WorkerMapper, rows of a block", opened, check)
 
 
+def states(count: int) -> list[State]:
+    return [(float(k), np.zeros(POSITIONS)) for k in range(count)]
+
+
+def check_states(sent: Sequence[State], results: list[State]) -> None:
+    assert [weight for weight, _ in results] == [weight for weight, _ in sent]
+    assert {positions.shape for _, positions in results} == {POSITIONS}
+
+
 def batch(count: int) -> Scenario:
     chunk = -(-count // WORKERS)
 
@@ -60,6 +76,12 @@ def batch(count: int) -> Scenario:
     rivals = [
         mapped("ProcessPoolExecutor, tuned", ProcessPoolExecutor, chunksize=chunk),
         mapped("multiprocessing.Pool, tuned", MultiprocessingPool, chunksize=chunk),
+        mapping(
+            SAME_WORK,
+            partial(MultiprocessingPool, echo, WORKERS, chunksize=chunk),
+            partial(states, count),
+            check_states,
+        ),
     ]
     if count <= ALL_RIVALS_AT:
         rivals += [
@@ -86,7 +108,7 @@ def batch(count: int) -> Scenario:
         count,
         ours=(rows_of_a_block(count),),
         rivals=tuple(rivals),
-        targets=(*limit, Times(None, 1)),
+        targets=(*limit, Times(None, 1), Times(SAME_WORK, 1)),
         floors=tuple(floors),
         limits=(empty_calls(count),),
         rounds=ROUNDS,
