@@ -270,8 +270,9 @@ def test_ctrl_c_in_a_script_is_prompt_and_quiet() -> None:
     done = run_script(
         "import threading\n"
         "executor.submit(signal.pause)\n"
-        "threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
-        "try:\n    executor.submit(signal.pause).result()\n"
+        "try:\n"
+        "    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "    executor.submit(signal.pause).result()\n"
         "except KeyboardInterrupt:\n    executor.kill_workers()\n"
     )
     assert (done.returncode, done.stderr) == (0, "")
@@ -292,8 +293,9 @@ def test_ctrl_c_that_nobody_catches_ends_the_script() -> None:
 def test_ctrl_c_in_a_with_block_does_not_wait_for_what_runs() -> None:
     done = run_script(
         "import threading\n"
-        "threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
-        "try:\n with executor: executor.submit(signal.pause).result()\n"
+        "try:\n"
+        " threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        " with executor: executor.submit(signal.pause).result()\n"
         "except KeyboardInterrupt: print('quiet')"
     )
     assert (done.returncode, done.stderr) == (0, "")

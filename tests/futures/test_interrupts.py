@@ -252,8 +252,9 @@ def test_an_exit_after_ctrl_c_does_not_wait(kind: str) -> None:
         kind,
         "import threading\n"
         "future = manager.submit(signal.pause)\n"
-        "threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
-        "try:\n    result(future)\n"
+        "try:\n"
+        "    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
+        "    result(future)\n"
         "except KeyboardInterrupt:\n    print('interrupted')",
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "interrupted\n", "")
