@@ -199,6 +199,22 @@ def test_one_that_has_not_begun_can_be_ended_and_forgotten(tmp_path: Path) -> No
     assert os.waitpid(pid, 0)[1] == signal.SIGKILL
 
 
+def ends_with_its_parent(body: str) -> bool:
+    """Run a program that tells the pid of a child, kill it, and see whether the child ends, too."""
+    owner = subprocess.Popen(
+        [sys.executable, "-c", body], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert owner.stdout is not None
+    pidfd = os.pidfd_open(int(owner.stdout.readline()))
+    owner.kill()
+    ended = select.select([pidfd], [], [], 10)[0] == [pidfd]
+    if not ended:
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    owner.communicate()
+    os.close(pidfd)
+    return ended
+
+
 def test_one_that_has_not_begun_ends_with_its_parent(tmp_path: Path) -> None:
     fifo = tmp_path / "fifo"
     os.mkfifo(fifo)
@@ -211,15 +227,7 @@ def test_one_that_has_not_begun_ends_with_its_parent(tmp_path: Path) -> None:
         "print(child.pid, flush=True)\n"
         "sys.stdin.read()\n"
     )
-    owner = subprocess.Popen(
-        [sys.executable, "-c", body], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert owner.stdout is not None
-    pidfd = os.pidfd_open(int(owner.stdout.readline()))
-    owner.kill()
-    owner.communicate()
-    assert select.select([pidfd], [], [], 10)[0] == [pidfd]
-    os.close(pidfd)
+    assert ends_with_its_parent(body)
 
 
 def test_one_that_was_not_waited_for_ends_with_its_parent_as_a_program_too() -> None:
@@ -230,18 +238,7 @@ def test_one_that_was_not_waited_for_ends_with_its_parent_as_a_program_too() -> 
         "child = Child(Strings([b'/bin/sh']), argv, None, [], None, (None,) * 3, False)\n"
         "sys.stdin.read()\n"
     )
-    owner = subprocess.Popen(
-        [sys.executable, "-c", body], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert owner.stdout is not None
-    pidfd = os.pidfd_open(int(owner.stdout.readline()))
-    owner.kill()
-    ended = select.select([pidfd], [], [], 10)[0] == [pidfd]
-    if not ended:
-        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    owner.communicate()
-    os.close(pidfd)
-    assert ended
+    assert ends_with_its_parent(body)
 
 
 def test_reaping_tells_how_it_ended_and_what_it_used() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +34,20 @@ def distributor(make: Callable[..., CommandDistributor]) -> CommandDistributor:
     started = make()
     started.start()
     return started
+
+
+@pytest.fixture
+def await_end() -> Callable[[int], None]:
+    """Returns when the process has ended; fails after a minute."""
+
+    def await_end(pid: int) -> None:
+        with contextlib.suppress(ProcessLookupError):  # gone already
+            pidfd = os.pidfd_open(pid)
+            ended = select.select([pidfd], [], [], 60)[0]
+            os.close(pidfd)
+            assert ended, f"process {pid} lives on"
+
+    return await_end
 
 
 @pytest.fixture

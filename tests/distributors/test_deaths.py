@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -17,15 +15,6 @@ import pytest
 from ringwalk.distributors import CommandDistributor
 from ringwalk.distributors.channel import Submit, Word
 from ringwalk.distributors.link import Link
-
-
-def await_end(pid: int) -> None:
-    """Returns when the process has ended; fails after a minute."""
-    with contextlib.suppress(ProcessLookupError):
-        pidfd = os.pidfd_open(pid)
-        ended = select.select([pidfd], [], [], 60)[0]
-        os.close(pidfd)
-        assert ended, f"process {pid} lives on"
 
 
 @pytest.fixture
@@ -52,7 +41,9 @@ def caller() -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
 Caller = Callable[..., "subprocess.Popen[bytes]"]
 
 
-def test_killed_caller(caller: Caller, fifo: Path, tmp_path: Path) -> None:
+def test_killed_caller(
+    caller: Caller, fifo: Path, tmp_path: Path, await_end: Callable[[int], None]
+) -> None:
     process = caller(
         f"d.submit('setsid sleep 1000 & echo $PPID $$ $! > {fifo}; wait')\n"
         f"d.submit('touch {tmp_path}/ran')"
@@ -64,7 +55,9 @@ def test_killed_caller(caller: Caller, fifo: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_caller_that_is_to_be_outlived(caller: Caller, fifo: Path) -> None:
+def test_a_caller_that_is_to_be_outlived(
+    caller: Caller, fifo: Path, await_end: Callable[[int], None]
+) -> None:
     process = caller(
         f"d.submit('echo $PPID > {fifo}; read line < {fifo}')\nd.submit('echo done > {fifo}')",
         ", outlive=True",
@@ -77,7 +70,9 @@ def test_a_caller_that_is_to_be_outlived(caller: Caller, fifo: Path) -> None:
     await_end(supervisor)
 
 
-def test_what_a_dead_caller_had_said_is_heard(caller: Caller, fifo: Path, tmp_path: Path) -> None:
+def test_what_a_dead_caller_had_said_is_heard(
+    caller: Caller, fifo: Path, tmp_path: Path, await_end: Callable[[int], None]
+) -> None:
     go = tmp_path / "go"
     os.mkfifo(go)
     process = caller(
@@ -97,7 +92,9 @@ def test_what_a_dead_caller_had_said_is_heard(caller: Caller, fifo: Path, tmp_pa
     assert {path.name for path in tmp_path.glob("ran*")} == {f"ran{i}" for i in range(4)}
 
 
-def test_killed_supervisor(distributor: CommandDistributor, fifo: Path, tmp_path: Path) -> None:
+def test_killed_supervisor(
+    distributor: CommandDistributor, fifo: Path, tmp_path: Path, await_end: Callable[[int], None]
+) -> None:
     name = distributor.submit(f"setsid sleep 1000 & echo $PPID $$ $! > {fifo}; wait")
     others = distributor.submit_array(f"touch {tmp_path}/ran; sleep 1000", 3)
     supervisor, *pids = [int(pid) for pid in fifo.read_text().split()]

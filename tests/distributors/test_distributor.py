@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -30,14 +28,6 @@ def alive(pid: int) -> bool:
         return False
     fields = stat.rpartition(")")[2].split()
     return not (fields[0] == "Z" or int(fields[6]) & PF_EXITING)
-
-
-def await_end(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):  # gone already
-        pidfd = os.pidfd_open(pid)
-        ended = select.select([pidfd], [], [], 60)[0]
-        os.close(pidfd)
-        assert ended, f"process {pid} lives on"
 
 
 def test_each_command_has_its_own_output(make: Make, tmp_path: Path) -> None:
@@ -319,7 +309,7 @@ def test_stop_runs_nothing_more(make: Make, tmp_path: Path, fifo: Path) -> None:
     assert info.ok
 
 
-def test_stop_is_bounded(make: Make, fifo: Path) -> None:
+def test_stop_is_bounded(make: Make, fifo: Path, await_end: Callable[[int], None]) -> None:
     distributor = make(grace=1000)
     distributor.start()
     distributor.submit(f"trap '' TERM; echo $$ > {fifo}; while :; do sleep 1000; done")
@@ -341,7 +331,9 @@ def test_daemons_end_with_the_distributor(distributor: CommandDistributor, fifo:
     assert not alive(daemon)
 
 
-def test_the_group_ends_with_its_command(distributor: CommandDistributor, fifo: Path) -> None:
+def test_the_group_ends_with_its_command(
+    distributor: CommandDistributor, fifo: Path, await_end: Callable[[int], None]
+) -> None:
     distributor.submit(f"sleep 1000 & echo $! > {fifo}")
     left = int(fifo.read_text())
     assert distributor.wait(timeout=60)

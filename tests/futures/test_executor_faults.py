@@ -57,14 +57,7 @@ def test_a_task_that_kills_its_worker_fails_alone(executor: Executor, death: str
     assert executor.submit(abs, -1).result() == 1
 
 
-def test_a_death_costs_one_attempt(executor: Executor, tmp_path: Path) -> None:
-    def dies_once() -> str:
-        mark = tmp_path / "mark"
-        if not mark.exists():
-            mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return "survived"
-
+def test_a_death_costs_one_attempt(executor: Executor, dies_once: Callable[[], str]) -> None:
     assert executor.submit(dies_once).result() == "survived"
 
 

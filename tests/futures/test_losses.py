@@ -30,15 +30,8 @@ def undispatched(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("undispatched")
 @pytest.mark.parametrize("noticed", ["before", "in it", "while others prepare"])
 def test_a_start_that_meets_a_death_does_not_lose_the_task(
-    noticed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    noticed: str, dies_once: Callable[[], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def dies_once() -> str:
-        mark = tmp_path / "mark"
-        if not mark.exists():
-            mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return "survived"
-
     def prepare() -> None:
         """There for the start to wait until each worker has prepared itself."""
 
@@ -219,20 +212,15 @@ def test_what_waits_for_a_record_fails_with_what_has_no_memory(
         assert executor.submit(abs, -2).result() == 2
 
 
-def test_a_wait_in_a_signal_handler_notices_deaths(gate: Path, tmp_path: Path) -> None:
+def test_a_wait_in_a_signal_handler_notices_deaths(
+    gate: Path, dies_once: Callable[[], str]
+) -> None:
     parent = os.getpid()
     answers: list[str] = []
 
     def signals() -> bytes:
         os.kill(parent, signal.SIGUSR1)
         return gate.read_bytes()
-
-    def dies_once() -> str:
-        mark = tmp_path / "mark"
-        if not mark.exists():
-            mark.touch()
-            os.kill(os.getpid(), signal.SIGKILL)
-        return "survived"
 
     def handle(number: int, frame: object) -> None:
         with gate.open("w"):
