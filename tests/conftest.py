@@ -7,10 +7,14 @@ import os
 import re
 import select
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -173,3 +177,31 @@ def any_mapper(request: pytest.FixtureRequest) -> type[Mapper]:
 @pytest.fixture(params=PROCESS, ids=lambda kind: kind.__name__)
 def process_mapper(request: pytest.FixtureRequest) -> type[Mapper]:
     return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def ctrl_c_in_wait() -> Callable[..., AbstractContextManager[None]]:
+    """Has a Ctrl-C come at a line of a wait for futures, be it in a module or in the library."""
+
+    @contextmanager
+    def pressed(module: str, line: int, waiting: Callable[[], bool]) -> Iterator[None]:
+        """At the ``line``-th line that runs there in this thread once ``waiting()``."""
+        lines = iter(range(1, line))
+        files = (module, "concurrent/futures/_base.py", "threading.py")
+
+        def trace(frame: FrameType, event: str, argument: Any) -> Any:
+            if not frame.f_code.co_filename.endswith(files):
+                return None
+            if event == "line" and waiting() and next(lines, None) is None:
+                sys.settrace(None)
+                signal.raise_signal(signal.SIGINT)
+            return trace
+
+        before = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            yield
+        finally:
+            sys.settrace(before)
+
+    return pressed

@@ -7,14 +7,12 @@ import multiprocessing.connection
 import os
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
 from concurrent.futures import ThreadPoolExecutor as Threads
 from functools import partial
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pytest
@@ -248,19 +246,11 @@ def test_a_killed_node_leaves_no_workers(cluster: MakeCluster) -> None:
 
 
 @pytest.mark.parametrize("line", range(1, 20))
-def test_an_interrupted_wait_keeps_no_lock_that_the_engine_needs(line: int) -> None:
+def test_an_interrupted_wait_keeps_no_lock_that_the_engine_needs(
+    line: int, ctrl_c_in_wait: Callable[..., Any]
+) -> None:
     """At each line of the wait, wherever its code is from: the engine has to come to an end."""
-    lines = iter(range(1, line))
     submitted = False
-    waiting = ("cluster/call.py", "concurrent/futures/_base.py", "threading.py")
-
-    def trace(frame: FrameType, event: str, argument: Any) -> Any:
-        if not frame.f_code.co_filename.endswith(waiting):
-            return None
-        if event == "line" and submitted and next(lines, None) is None:
-            sys.settrace(None)
-            signal.raise_signal(signal.SIGINT)
-        return trace
 
     class Noting(Threads):
         def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -274,11 +264,7 @@ def test_an_interrupted_wait_keeps_no_lock_that_the_engine_needs(line: int) -> N
         return walker
 
     with Noting(1) as engine, ClusterMapper(engine, segment, 1, start_method="fork") as mapper:
-        before = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            with pytest.raises(KeyboardInterrupt):
-                mapper.map([1])
-        finally:
-            sys.settrace(before)
+        pressed = ctrl_c_in_wait("cluster/call.py", line, lambda: submitted)
+        with pytest.raises(KeyboardInterrupt), pressed:
+            mapper.map([1])
         assert mapper.map([2]) == [2]

@@ -221,6 +221,15 @@ class Clock:
         self.ahead = done == count - 1
 
 
+def assert_poison_is_late(mapper: Mapper, clock: Clock) -> None:
+    """Its segment overruns, and the mapper is usable afterwards."""
+    clock.ahead = True
+    with pytest.raises(SegmentTimeout):
+        mapper.map([POISON])
+    clock.ahead = False
+    assert mapper.map([1]) == [1]
+
+
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
@@ -270,11 +279,7 @@ def test_timeout_ends_a_worker_that_its_template_told_of_late(
     monkeypatch.setattr(PersistentCrew, "kill", watched)
     monkeypatch.setattr(PersistentCrew, "_hear_template", lambda crew: killed and hear(crew))
     with WorkerMapper(endless_at_poison, num_workers=1, timeout=60) as mapper:
-        clock.ahead = True
-        with pytest.raises(SegmentTimeout):
-            mapper.map([POISON])
-        clock.ahead = False
-        assert mapper.map([1]) == [1]
+        assert_poison_is_late(mapper, clock)
     assert killed[0] is None
 
 
@@ -345,11 +350,7 @@ def test_a_worker_that_burns_time_in_python_can_be_ended(
         return k
 
     with process_mapper(spin, num_workers=1, timeout=60) as mapper:
-        clock.ahead = True
-        with pytest.raises(SegmentTimeout):
-            mapper.map([POISON])
-        clock.ahead = False
-        assert mapper.map([1]) == [1]
+        assert_poison_is_late(mapper, clock)
 
 
 def test_a_slot_stays_vacant_until_its_death_is_settled(

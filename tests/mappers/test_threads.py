@@ -3,38 +3,26 @@
 from __future__ import annotations
 
 import signal
-import sys
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import FrameType
 from typing import Any
 
 import pytest
 
 from ringwalk import ThreadMapper
 
-_WAITING = ("mappers/thread.py", "concurrent/futures/_base.py", "threading.py")
-
 
 @pytest.mark.parametrize("line", range(1, 25))
-def test_an_interrupted_wait_keeps_no_lock_that_a_thread_needs(line: int) -> None:
+def test_an_interrupted_wait_keeps_no_lock_that_a_thread_needs(
+    line: int, ctrl_c_in_wait: Callable[..., Any]
+) -> None:
     """At each line of the wait, wherever its code is from: the threads have to come to an end."""
     submitted = 0
-    lines = iter(range(1, line))
-    interrupted = threading.Event()
 
     def segment(walker: int) -> int:
-        interrupted.wait(0.01)  # not for ever: the wait may have fewer lines before it sleeps
+        threading.Event().wait(0.01)  # so that the wait comes before the end of what it waits for
         return walker
-
-    def trace(frame: FrameType, event: str, argument: Any) -> Any:
-        if not frame.f_code.co_filename.endswith(_WAITING):
-            return None
-        if event == "line" and submitted == 4 and next(lines, None) is None:
-            sys.settrace(None)
-            interrupted.set()
-            signal.raise_signal(signal.SIGINT)
-        return trace
 
     class Counting(ThreadPoolExecutor):
         def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -45,13 +33,9 @@ def test_an_interrupted_wait_keeps_no_lock_that_a_thread_needs(line: int) -> Non
 
     with ThreadMapper(segment, 2) as mapper:
         mapper._executor.__class__ = Counting
-        before = sys.gettrace()
-        sys.settrace(trace)
-        try:
-            with pytest.raises(KeyboardInterrupt):
-                mapper.map(range(4))
-        finally:
-            sys.settrace(before)
+        pressed = ctrl_c_in_wait("mappers/thread.py", line, lambda: submitted == 4)
+        with pytest.raises(KeyboardInterrupt), pressed:
+            mapper.map(range(4))
         assert mapper.map(range(4)) == [0, 1, 2, 3]
 
 
