@@ -183,7 +183,7 @@ class ProcessMapper(Mapper):
             results[first : first + len(wave.results)] = wave.results
             self._progress.tell(first + wave.finished, total)
             if each:
-                yield from (walker for walker in fresh if walker not in wave.errors)
+                yield from fresh
             if not wave.open:
                 break
         wave.close()

@@ -171,7 +171,7 @@ class Transaction:
     def advance(self, *, any_: bool) -> list[int]:
         """Sleep until the wave is over, or with any_ until something finished.
 
-        Returns the walkers that became final since the last call, with any_ only.
+        Returns the walkers that succeeded since the last call, with any_ only.
         """
         self._fresh = [] if any_ else None
         # Counted before looking: what finishes in between is then seen twice, not missed.
@@ -196,7 +196,7 @@ class Transaction:
                     self._pool.crew.restart(death.slot)
             self._look_after(len(deaths), idle=self.finished == finished)
             self.on_look()
-        return [self.first + task for task in self._fresh or ()]
+        return [self.first + task for task in self._fresh or () if self._succeeded(task)]
 
     def _next_look(self) -> float:
         timeout, patience = self._options.timeout, self._reserve.patience
@@ -367,5 +367,9 @@ class Transaction:
         return {
             self.first + task: self.results[task]
             for task in range(self._armed)
-            if self._board.state(task)[0] == DONE and self.first + task not in self.errors
+            if self._succeeded(task)
         }
+
+    def _succeeded(self, task: int) -> bool:
+        """Whether a final task has a result: it ran, and did not fail."""
+        return self._board.state(task)[0] == DONE and self.first + task not in self.errors
