@@ -322,14 +322,37 @@ def test_a_list_met_twice_in_an_element_is_one_list() -> None:
     assert first is second
 
 
+class Fresh:
+    """Makes its elements when they are asked for, each where the last one lay."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+
+    def __len__(self) -> int:
+        return 50
+
+    def __getitem__(self, at: int) -> list[int]:
+        return [self.first + at, *range(1000)]
+
+
+def test_elements_that_are_made_on_access_are_written_each() -> None:
+    decoder, lengths = Decoder(), list[int]()
+    for columns in ([Fresh(0)], [Fresh(0), Fresh(100)]):
+        data = Encoder(LARGE).extend(columns, 0, 50, 1 << 30, lengths, {})
+        for at in range(50):
+            length = lengths.pop(0)
+            assert decoder.whole(data[:length]) == tuple(column[at] for column in columns)
+            data = data[length:]
+
+
 def test_a_clone_of_some_size_is_written_once() -> None:
     one, other = list(range(1000)), list(range(1000))
     lengths: list[int] = []
-    clones: dict[int, bytes | None] = {}
+    clones: dict[int, tuple[Any, bytes | None]] = {}
     data = Encoder(LARGE).extend([[one, 1, one, other]], 0, 4, 1 << 20, lengths, clones)
     assert set(clones) == {id(one), id(other)}
     assert lengths[0] == lengths[2] == lengths[3] > lengths[1]
-    assert data[: lengths[0]] == clones[id(one)]
+    assert (one, data[: lengths[0]]) == clones[id(one)]
     assert Decoder().whole(data[lengths[0] + lengths[1] :][: lengths[2]]) == (one,)
-    known = Encoder(LARGE).extend([[one]], 0, 1, 1 << 20, lengths, {id(one): b"known"})
+    known = Encoder(LARGE).extend([[one]], 0, 1, 1 << 20, lengths, {id(one): (one, b"known")})
     assert known == b"known"

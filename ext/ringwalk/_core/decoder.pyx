@@ -154,7 +154,10 @@ cdef class Decoder:
         if length != PyBytes_GET_SIZE(key) or memcmp(start, PyBytes_AS_STRING(key), length):
             key = PyBytes_FromStringAndSize(start, length)
             if key not in self.layouts:
-                self.layouts[key] = pickle.loads(key)
+                layout = pickle.loads(key)
+                if of_array and layout.kind == "V":
+                    return layout  # whoever gets it may rename its fields
+                self.layouts[key] = layout
             if of_array:
                 self.last_dtype, self.dtype_met = key, self.layouts[key]
             else:

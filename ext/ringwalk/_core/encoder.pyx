@@ -14,9 +14,10 @@ A value is a tag byte and what it needs; numbers are little-endian and unaligned
     a A: layout, u8 flags, u8 ndim, ndim x s64, then the data, or for A the u32 number of a buffer
     layout: u32 length, pickle of (class, attribute names) or of a dtype
 
-Layouts are pickled once an encoder and looked up by their bytes once a decoder. Between maps a
-class may be defined anew: ``begin`` forgets those that are not found under their name any more.
-No user code runs but to pickle a class.
+Layouts are pickled once an encoder and looked up by their bytes once a decoder, but for dtypes with
+fields: they change in place, and equal ones may differ. Between maps a class may be defined anew:
+``begin`` forgets those that are not found under their name any more. No user code runs but to
+pickle a class.
 """
 
 cimport cython
@@ -76,6 +77,21 @@ def are_light(values, Py_ssize_t longest):
     return True
 
 
+cdef bint _is_plain(dtype):
+    """Whether a dtype says all there is to know of an array's bytes, and pickles by itself.
+
+    Not text of any length, which lies elsewhere, nor types that somebody registered, nor what
+    carries metadata (h5py's enums and references), which is the user's and goes with the value.
+    """
+    if dtype.kind not in "biufcmMSUV" or dtype.hasobject or dtype.isbuiltin == 2:
+        return False
+    if dtype.metadata is not None:
+        return False
+    if dtype.subdtype is not None:
+        return _is_plain(dtype.base)
+    return dtype.names is None or all([_is_plain(dtype[name]) for name in dtype.names])
+
+
 @cython.final
 cdef class Encoder:
     """Writes values one after another; knows the layouts it met. Not for two threads at once.
@@ -91,8 +107,8 @@ cdef class Encoder:
     cdef Py_ssize_t out_of_band_from
     cdef dict layouts  # class -> {attribute names: layout}, or None where pickle must do it
     cdef object others
-    cdef dict dtypes
-    cdef dict memo  # id -> number, of the value that is being written
+    cdef dict dtypes  # of those without fields: dtype -> layout, or empty
+    cdef dict memo  # id -> number; its objects belong to the value that is being written
     cdef list large
 
     def __cinit__(self, Py_ssize_t out_of_band_from, others=()):
@@ -132,24 +148,30 @@ cdef class Encoder:
 
         Each is a tuple of one element of each column. Ends before one that is not plain or has
         large arrays, and after ``most`` bytes. ``lengths`` gets the length of each. ``clones`` has
-        the payloads of objects that are the only element, by id: it gets those of some size.
+        ``(object, payload)`` of objects that are the only element, by id: it gets those of some
+        size. It holds the objects, for some columns make an element only when asked for it, and
+        the next one may lie where it lay.
         """
         cdef Py_ssize_t at
+        cdef list values
         cdef size_t written = 0
         self.used = 0
         self.large = []
-        only = columns[0] if len(columns) == 1 else None
+        cdef bint single = len(columns) == 1
         try:
             for at in range(first, stop):
                 if written >= most:
                     break
-                known = clones.get(id(only[at])) if clones and only is not None else None
+                values = [column[at] for column in columns]
+                clone = clones.get(id(values[0])) if single and clones else None
+                known = None if clone is None else (<tuple>clone)[1]
                 if known is not None:
                     self.bytes(PyBytes_AS_STRING(known), PyBytes_GET_SIZE(known))
-                elif not self.elements(columns, at) or self.large:
+                elif not self.elements(values) or self.large:
                     break
-                elif only is not None and self.used - written >= CLONED_FROM:
-                    clones[id(only[at])] = (<const char *>self.data)[written:self.used]
+                elif single and self.used - written >= CLONED_FROM:
+                    known = (<const char *>self.data)[written:self.used]
+                    clones[id(values[0])] = (values[0], known)
                 lengths.append(self.used - written)
                 written = self.used
         except Exception:
@@ -159,13 +181,13 @@ cdef class Encoder:
             self.large = None
         return PyBytes_FromStringAndSize(<char *>self.data, written)
 
-    cdef int elements(self, list columns, Py_ssize_t at) except -1:
+    cdef int elements(self, list values) except -1:
         self.memo.clear()
         self.memo[0] = -1  # the tuple's number; no object has this id
         self.no_buffers()
-        self.counted(c"t", len(columns))
-        for column in columns:
-            if not self.value(column[at], 1):
+        self.counted(c"t", len(values))
+        for value in values:
+            if not self.value(value, 1):
                 return 0
         return 1
 
@@ -358,11 +380,12 @@ cdef class Encoder:
             return b""
 
     cdef bytes dtype_layout(self, dtype):
+        """A dtype, pickled; empty where pickle has to take over."""
+        if dtype.kind == "V" or dtype.metadata is not None:
+            return pickle.dumps(dtype, 5) if _is_plain(dtype) else b""
         layout = self.dtypes.get(dtype)
         if layout is None:
-            # Not text of any length, which lies elsewhere, nor types that somebody registered.
-            plain = dtype.kind in "biufcmMSUV" and not dtype.hasobject and dtype.isbuiltin != 2
-            layout = self.dtypes[dtype] = pickle.dumps(dtype, 5) if plain else b""
+            layout = self.dtypes[dtype] = pickle.dumps(dtype, 5) if _is_plain(dtype) else b""
         return layout
 
     cdef int scalar(self, value) except -1:
@@ -381,6 +404,8 @@ cdef class Encoder:
         if not cnp.PyArray_IS_C_CONTIGUOUS(value):
             if cnp.PyArray_IS_F_CONTIGUOUS(value):
                 flags |= FORTRAN
+            elif ndim > 2:  # some numpys keep the order of more axes, and pickle knows which
+                return 0
             else:
                 value = cnp.PyArray_GETCONTIGUOUS(value)
         cdef Py_ssize_t nbytes = cnp.PyArray_NBYTES(value)

@@ -77,21 +77,23 @@ class _Packed:
     def __init__(self, values: Any) -> None:
         self._values = values
         self._packs: list[Pack] = []
-        self._known: dict[int, Pack] = {}  # clones: one object for many walkers is pickled once
+        # One object for many walkers is pickled once. Owns the objects, or an id may come again.
+        self._known: dict[int, tuple[Any, Pack]] = {}
 
     def take(self, walker: int) -> int:
         """Pickle the walker's element for the next batch; its bytes."""
         value = self._values[walker]
-        pack = self._known.get(id(value))
+        _, pack = self._known.get(id(value), (value, None))
         if pack is None:
             try:
-                pack = self._known[id(value)] = Pack.of(value)
+                pack = Pack.of(value)
             except Exception as error:  # pickling runs user code
                 raise TransferError(
                     f"an argument of walker {walker} cannot be pickled: {error}. Make it "
                     "picklable, or keep it out of the arguments",
                     walker=walker,
                 ) from error
+            self._known[id(value)] = value, pack
         self._packs.append(pack)
         return pack.nbytes
 

@@ -23,6 +23,9 @@ _LIGHT_STRING = 64
 _CHUNK_TASKS = 64
 _CHUNK_BYTES = 1 << 18
 
+Clones = dict[int, tuple[Any, bytes | None]]
+"""Objects that were sent, by id, and their payloads. Owns the objects, or an id may come again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
@@ -104,7 +107,7 @@ class Wire:
         """
         return codec.dumps(self._values(walker), private=True)
 
-    def _single(self, codec: Codec, walker: int, clones: dict[int, bytes | None]) -> Encoded:
+    def _single(self, codec: Codec, walker: int, clones: Clones) -> Encoded:
         """One payload, and the blocks that were made for it now. Raises as ``again`` does.
 
         A clone, the same object for another walker, is sent once; or twice, if the first walker
@@ -113,12 +116,13 @@ class Wire:
         values = self._values(walker)
         if len(values) > 1:
             return codec.dumps(values, private=self.private)
-        key = id(values[0])
-        if (known := clones.get(key)) is not None:
+        value = values[0]
+        _, known = clones.get(id(value), (value, None))
+        if known is not None:
             return known, ()
-        private = self.private and key not in clones
+        private = self.private and id(value) not in clones
         payload, made = codec.dumps(values, private=private)
-        clones[key] = None if private and made else payload
+        clones[id(value)] = value, None if private and made else payload
         return payload, made
 
     def chunks(
@@ -128,7 +132,7 @@ class Wire:
 
         ``held`` gets the blocks that are made for them, also those of a chunk that never comes.
         """
-        clones: dict[int, bytes | None] = {}
+        clones: Clones = {}
         task = 0
         while task < count:
             begin, lengths, parts, size = task, list[int](), list[bytes](), 0
