@@ -11,8 +11,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any, SupportsIndex
 
-import cloudpickle
-
+from ringwalk.memory.by_value import dumps_by_value
 from ringwalk.memory.codec import OUT_OF_BAND_FROM
 
 # What a class of the user's script is pickled as by name; on another node that is another script.
@@ -45,7 +44,7 @@ class Pack:
             else:
                 if _MAIN not in pack.data:
                     return pack
-        return cls._by(cloudpickle.dumps, value)
+        return cls._by(dumps_by_value, value)
 
     @classmethod
     def _by(cls, dumps: Callable[..., bytes], value: object) -> Pack:

@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
-import cloudpickle
-
+from ringwalk.memory.by_value import dumps_by_value
 from ringwalk.memory.codec import Codec, Encoded
 
 Call = tuple[Any, Sequence[Any], dict[str, Any]]
@@ -71,7 +70,7 @@ class Calls:
         if name is None:
             try:
                 if func.__module__ == "__main__" and self._known.get(func.__qualname__) is not func:
-                    name = cloudpickle.dumps(func, 5)
+                    name = dumps_by_value(func)
                 else:
                     name = pickle.dumps(func, 5)
             except (pickle.PicklingError, AttributeError, TypeError):  # a lambda, a method in C

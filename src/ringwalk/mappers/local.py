@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import traceback
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ from ringwalk.mappers.history import Ran
 from ringwalk.mappers.wire import is_light
 from ringwalk.memory.buffers import Inputs
 from ringwalk.memory.codec import private
+from ringwalk.notebook import format_traceback
 from ringwalk.workers.devices import device_for
 from ringwalk.workers.job import (
     Column,
@@ -102,7 +102,7 @@ class Attempt:
                 f"segment of walker {walker} raised "
                 f"{type(error).__module__}.{type(error).__qualname__}: {error}",
                 walker=walker,
-                remote_traceback="".join(traceback.format_exception(error)),
+                remote_traceback=format_traceback(error),
             )
             self.error.__cause__ = error
         outcome = "done" if self.error is None else "failed"

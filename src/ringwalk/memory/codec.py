@@ -24,15 +24,15 @@ import io
 import pickle
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any
 
-import cloudpickle
 import numpy as np
 
 from ringwalk._core.decoder import NOT_PLAIN, Decoder
 from ringwalk._core.encoder import Encoder
 from ringwalk._core.heap import Heap
 from ringwalk.memory.buffers import REFERENCE, Inputs, Outgoing, take_in
+from ringwalk.memory.by_value import dumps_by_value
 
 # Below this a buffer travels inside the value: a block of its own costs about as much as
 # copying so many bytes twice more.
@@ -78,7 +78,7 @@ def dumps_in_band(value: object) -> bytes:
         return pickle.dumps(value, protocol=5)
     except _PICKLE_ERRORS as plain:
         try:
-            return cast("bytes", cloudpickle.dumps(value, protocol=5))
+            return dumps_by_value(value)
         except _PICKLE_ERRORS:
             raise plain from None
 
@@ -135,7 +135,7 @@ class Codec:
 
         Raises as ``dumps`` does.
         """
-        payload, outgoing = self._pickle([value], False, cloudpickle.dumps)
+        payload, outgoing = self._pickle([value], False, dumps_by_value)
         return payload, outgoing.made
 
     def give(self, box: list[Any]) -> tuple[int, int]:
@@ -164,7 +164,7 @@ class Codec:
                 return self._pickle(box, private, _dumps_reduced if _REDUCERS else pickle.dumps)
             except _PICKLE_ERRORS as refused:
                 try:
-                    return self._pickle(box, private, cloudpickle.dumps)
+                    return self._pickle(box, private, dumps_by_value)
                 except _PICKLE_ERRORS:
                     raise refused from None
         if not arrays:
@@ -257,5 +257,5 @@ def private(value: Any, inputs: Inputs) -> Any:
     if inputs == "copy":
         return copy.deepcopy(value)
     buffers: list[pickle.PickleBuffer] = []
-    pickled = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    pickled = dumps_by_value(value, buffer_callback=buffers.append)
     return pickle.loads(pickled, buffers=[memoryview(buffer).toreadonly() for buffer in buffers])

@@ -26,6 +26,7 @@ from socket import SHUT_RDWR, socket
 from typing import NoReturn
 
 from ringwalk._core.process import die_with_parent, prefer_as_victim, reset_signals
+from ringwalk.notebook import format_traceback
 from ringwalk.runners.attempt import Outcome, describe_exit
 from ringwalk.workers import keeper
 from ringwalk.workers.bootstrap import exit_code, fork_watched, forking, leave
@@ -210,7 +211,7 @@ def _execute(run: Run, log: LogPath, run_id: int) -> Message:
         except SystemExit:
             raise
         except BaseException as error:  # a run may raise anything; the runner decides
-            formatted = "".join(traceback.format_exception(error))
+            formatted = format_traceback(error)
             sys.stderr.write(formatted)
             text = "".join(traceback.format_exception_only(error)).strip()
             body = text[:_MOST_ERROR].encode() + b"\0" + formatted.encode()[-_MOST_TRACEBACK:]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pickle
-import traceback
 from dataclasses import dataclass
 from typing import Literal
 
 from ringwalk.errors import MapError, RemoteTraceback, SegmentError, TransferError, UnpicklableError
+from ringwalk.notebook import format_traceback
 
 Stage = Literal["start", "argument", "segment", "result"]
 
@@ -30,7 +30,7 @@ class Failure:
 
     @classmethod
     def of(cls, error: BaseException, stage: Stage) -> Failure:
-        formatted = "".join(traceback.format_exception(error))
+        formatted = format_traceback(error)
         name = f"{type(error).__module__}.{type(error).__qualname__}"
         return cls(stage, _travelling(error), name, _text(error), formatted)
 

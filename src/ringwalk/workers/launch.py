@@ -13,11 +13,10 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import DupFd
 from typing import Any, Literal, NoReturn
 
-import cloudpickle
-
 from ringwalk._core import process
 from ringwalk._core.arena import Arena
 from ringwalk._core.heap import hold_all, unhold_all
+from ringwalk.memory.by_value import dumps_by_value
 from ringwalk.workers.bootstrap import patiently, watched
 from ringwalk.workers.cuda_guard import check_fork_safe
 from ringwalk.workers.main_module import describe_main, import_main_when_needed, main_hidden
@@ -115,7 +114,7 @@ class _SpawnedTemplate:
     """Carries the template's arguments to a fresh interpreter."""
 
     def __init__(self, setup: Setup, plan: Plan, ends: Ends) -> None:
-        self._pickled_setup = cloudpickle.dumps(setup)
+        self._pickled_setup = dumps_by_value(setup)
         self._main = describe_main()
         self._plan = plan
         self._ends = ends

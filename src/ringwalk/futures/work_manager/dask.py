@@ -8,11 +8,10 @@ import os
 import pickle
 from typing import Any, Self
 
-import cloudpickle
-
 from ringwalk.errors import ConfigError
 from ringwalk.futures.work_manager.environment import WMEnvironment, default_env
 from ringwalk.futures.work_manager.wrapping import WrappingWorkManager, run_call
+from ringwalk.memory.by_value import dumps_by_value
 from ringwalk.observe.progress import Progress
 
 _FLAGS = {
@@ -112,7 +111,7 @@ class DaskWorkManager(WrappingWorkManager):
     ) -> concurrent.futures.Future[Any]:
         # Dask's scheduler unpickles, too, and its client waits for ever for a result that cannot
         # be pickled.
-        return executor.submit(_run_sealed, cloudpickle.dumps((fn, args, kwargs), protocol=5))
+        return executor.submit(_run_sealed, dumps_by_value((fn, args, kwargs)))
 
     def _open_result(self, result: Any) -> Any:
         return pickle.loads(result)
@@ -127,5 +126,4 @@ class DaskWorkManager(WrappingWorkManager):
 def _run_sealed(call: bytes) -> bytes:
     """Run a pickled call; its result, pickled."""
     fn, args, kwargs = pickle.loads(call)
-    pickled: bytes = cloudpickle.dumps(run_call(fn, args, kwargs), protocol=5)
-    return pickled
+    return dumps_by_value(run_call(fn, args, kwargs))
