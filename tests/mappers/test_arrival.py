@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 import pytest
 
-from ringwalk import Mapper, SegmentError, WorkerMapper
+from ringwalk import (
+    ConfigError,
+    Executor,
+    Mapper,
+    SegmentError,
+    SerialMapper,
+    ThreadMapper,
+    TransferError,
+    WorkerMapper,
+)
+from ringwalk.errors import UnpicklableError
 
 
 def rows_of_objects(count: int) -> np.ndarray[Any, Any]:
@@ -101,3 +113,137 @@ def test_fields_that_a_segment_renames_are_renamed_in_its_array_alone() -> None:
         assert mapper.map(arrays) == [("y",)] * 3
         assert arrays[0].dtype.names == ("x",)
         assert mapper.map([np.zeros(3, [("x", "f8"), ("z", "f8")])[["x"]]]) == [("y",)]
+
+
+# --- arguments that are not one element a walker ----------------------------------------------
+
+
+class Dataset:
+    """A table whose length is that of its rows, and which iterates over its columns."""
+
+    def __init__(self, columns: list[str], rows: int) -> None:
+        self.columns = columns
+        self.rows = rows
+
+    def __len__(self) -> int:
+        return self.rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+
+class Frame(Dataset):
+    """As a pandas DataFrame."""
+
+    def itertuples(self) -> Iterator[tuple[int, str]]:
+        return iter(list(enumerate(self.columns)))
+
+
+@pytest.mark.parametrize("rows", [2, 3, 4])
+def test_frames_are_refused_with_what_to_pass_instead(any_mapper: type[Mapper], rows: int) -> None:
+    frame = Frame(["a", "b", "c"], rows)
+    with any_mapper(lambda row: row, num_workers=1) as mapper:
+        with pytest.raises(ConfigError, match=r"Frame, which iterates over its columns.*tuples"):
+            mapper.map(frame)
+        assert mapper.map(frame.itertuples()) == [(0, "a"), (1, "b"), (2, "c")]
+
+
+@pytest.mark.parametrize(("rows", "given"), [(2, "more"), (4, "3")])
+def test_arguments_whose_length_and_elements_disagree_are_refused(
+    any_mapper: type[Mapper], rows: int, given: str
+) -> None:
+    told = f"argument 'x', a Dataset of length {rows}, gives {given} elements when it is iterated"
+    with any_mapper(lambda row, x: row, num_workers=1) as mapper:
+        with pytest.raises(ConfigError, match=told):
+            mapper.map(range(rows), x=Dataset(["a", "b", "c"], rows))
+        assert mapper.map([1], x=[2]) == [1]
+
+
+class Squares:
+    """A sequence by the old protocol: without ``__iter__``."""
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, k: int) -> int:
+        if k >= 5:
+            raise IndexError(k)
+        return k * k
+
+
+class Doubled(list[int]):
+    """A list that gives other elements than it holds."""
+
+    def __iter__(self) -> Iterator[int]:
+        return (2 * element for element in super().__iter__())
+
+
+def test_sequences_of_any_kind_give_what_they_iterate_over(any_mapper: type[Mapper]) -> None:
+    with any_mapper(lambda a, b: (a, b), num_workers=2) as mapper:
+        got = mapper.map(Squares(), Doubled(range(5)))  # type: ignore[arg-type]
+        assert got == [(k * k, 2 * k) for k in range(5)]
+
+
+def test_an_array_without_elements_is_refused(any_mapper: type[Mapper]) -> None:
+    with any_mapper(lambda a: a, num_workers=1) as mapper:
+        with pytest.raises(ConfigError, match=r"positional argument 0.*cannot be iterated"):
+            mapper.map(np.array(1.0))
+
+
+# --- errors and values that cannot be shown ---------------------------------------------------
+
+
+class Untold(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+    __repr__ = __str__
+
+
+class Secret:
+    """Cannot be copied or pickled, and the error cannot be shown."""
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise Untold
+
+    def __repr__(self) -> str:
+        raise Untold
+
+
+def test_errors_without_a_text_cost_no_other_walker_its_result(any_mapper: type[Mapper]) -> None:
+    def segment(k: int) -> int:
+        if k % 2:
+            raise Untold
+        return k
+
+    with any_mapper(segment, num_workers=2, on_error="finish") as mapper:
+        with pytest.raises(SegmentError, match=r"Untold: <its __str__ raised Runtime") as told:
+            mapper.map(range(6))
+        assert told.value.results == {0: 0, 2: 2, 4: 4}
+        assert list(told.value.errors) == [1, 3, 5]
+
+
+@pytest.mark.parametrize("kind", [SerialMapper, ThreadMapper, WorkerMapper])
+def test_arguments_that_cannot_be_sent_nor_shown_are_told(kind: type[Mapper]) -> None:
+    with kind(lambda *_: 0, num_workers=1) as mapper:
+        with pytest.raises(TransferError, match=r"argument of walker 1.*__str__ raised"):
+            mapper.map([[0], Secret()])
+        with pytest.raises((TransferError, ConfigError), match=r"argument.*__str__ raised"):
+            mapper.map([0], repeat(Secret()))
+        with pytest.raises(ConfigError, match=r"a Secret whose __repr__ raised Untold"):
+            mapper.map(Secret())  # type: ignore[arg-type]
+
+
+def test_results_that_cannot_be_sent_nor_shown_are_told(process_mapper: type[Mapper]) -> None:
+    with process_mapper(lambda k: Secret() if k else k, num_workers=1) as mapper:
+        with pytest.raises(TransferError, match=r"could not be sent back.*__str__ raised"):
+            mapper.map([0, 1])
+
+
+def test_an_executor_s_task_may_raise_an_error_without_a_text() -> None:
+    def task() -> None:
+        raise Untold
+
+    with Executor(max_workers=1) as executor:
+        assert isinstance(executor.submit(task).exception(), (Untold, UnpicklableError))
+        assert executor.submit(abs, -1).result() == 1

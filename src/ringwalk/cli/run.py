@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from ringwalk import MapError, WorkerMapper
 from ringwalk.cli.columns import read_columns
+from ringwalk.describe import text_of
 from ringwalk.errors import ConfigError
 from ringwalk.memory.archive import write_columns
 
@@ -104,7 +105,7 @@ def _find(name: str) -> Callable[..., Any]:
 
 def _reason(failure: Exception) -> str:
     cause = failure.__cause__
-    return str(failure) if cause is None else f"{type(cause).__name__}: {cause}"
+    return str(failure) if cause is None else f"{type(cause).__name__}: {text_of(cause)}"
 
 
 def _devices(text: str | None) -> Any:

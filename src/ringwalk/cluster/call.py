@@ -22,6 +22,7 @@ from ringwalk.cluster.fleet import Fleet
 from ringwalk.cluster.load import Load, Reply
 from ringwalk.cluster.outgoing import Outgoing
 from ringwalk.cluster.records import widened
+from ringwalk.describe import text_of
 from ringwalk.errors import MapError, NodeLostError, RingwalkError, TransferError
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.history import WORKER_SHIFT, History, Wave
@@ -225,7 +226,7 @@ class Call:
             results = reply.results.open()
         except Exception as error:  # unpickling runs user code
             broken = TransferError(
-                f"the results of {load.shown} cannot be unpickled here: {error}",
+                f"the results of {load.shown} cannot be unpickled here: {text_of(error)}",
                 walker=load.first,
             )
             broken.__cause__ = error
@@ -253,8 +254,9 @@ class Call:
     def _give_up(self, load: Load, error: BaseException) -> None:
         host = self._suspect(error)
         lost = NodeLostError(
-            f"{load.shown} did not come back from {host}: {type(error).__name__}: {error}. "
-            "Segments of it may have run; the results of the others are in this error",
+            f"{load.shown} did not come back from {host}: {type(error).__name__}: "
+            f"{text_of(error)}. Segments of it may have run; the results of the others are in "
+            "this error",
             walkers=load.walkers,
             host=host,
             batch=load.number,

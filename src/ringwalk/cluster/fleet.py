@@ -13,6 +13,7 @@ from ringwalk.cluster.load import SPEC, Load, Reply
 from ringwalk.cluster.node import retire, serve
 from ringwalk.cluster.packing import Pack
 from ringwalk.cluster.site import NodeInfo
+from ringwalk.describe import text_of
 from ringwalk.errors import RingwalkError, WorkerInitError
 
 _FAREWELLS = 3
@@ -54,7 +55,7 @@ class Fleet:
         except Exception as error:  # engines raise what they like
             raise WorkerInitError(
                 f"the engine {type(self.engine).__name__} could not start a pool on its nodes: "
-                f"{type(error).__name__}: {error}"
+                f"{type(error).__name__}: {text_of(error)}"
             ) from error
 
     def meet(self, node: NodeInfo) -> int:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from ringwalk.cluster.packing import Pack
 from ringwalk.cluster.records import Columns
 from ringwalk.cluster.site import NodeInfo
+from ringwalk.describe import text_of
 from ringwalk.errors import MapError
 from ringwalk.workers.failure import Failure
 
@@ -146,7 +147,7 @@ class Report:
         details = {name: value for name, value in vars(error).items() if name not in _OF_A_MAP}
         cause = error.__cause__
         failure = None if cause is None else Failure.of(cause, "segment")
-        return cls(type(error), str(error), details, failure)
+        return cls(type(error), text_of(error), details, failure)
 
     def to_error(self, host: str) -> MapError:
         error = self.kind(self.message, **self.details)

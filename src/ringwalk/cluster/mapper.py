@@ -13,6 +13,7 @@ from ringwalk.cluster.node import Spec
 from ringwalk.cluster.packing import Pack
 from ringwalk.cluster.site import NodeInfo
 from ringwalk.config import resolve_num_workers
+from ringwalk.describe import text_of
 from ringwalk.errors import ClosedError, ConfigError
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.base import Mapper, raise_first
@@ -121,8 +122,9 @@ class ClusterMapper(Mapper):
             spec = Pack.of(Spec(options), code=True)
         except Exception as error:  # pickling runs user code
             raise ConfigError(
-                f"the segment function, worker_init or attributes cannot be pickled: {error}; "
-                "nodes share no memory with this process, so all of it has to travel"
+                "the segment function, worker_init or attributes cannot be pickled: "
+                f"{text_of(error)}; nodes share no memory with this process, so all of it has to "
+                "travel"
             ) from error
         engine = self._engine if isinstance(self._engine, Executor) else self._engine()
         slots = self._slots or int(getattr(engine, "num_workers", 1))

@@ -23,6 +23,7 @@ from ringwalk.cluster.node_mapper import NodeMapper
 from ringwalk.cluster.packing import Pack
 from ringwalk.cluster.records import narrowed
 from ringwalk.cluster.site import NodeInfo, Surroundings, look_around
+from ringwalk.describe import text_of
 from ringwalk.errors import ConfigError, MapError, TransferError
 from ringwalk.mappers.transaction import Transaction
 from ringwalk.workers.failure import Failure
@@ -141,7 +142,8 @@ def _packed(wave: Transaction, errors: dict[int, MapError]) -> Pack:
             kept[k] = None
             walker = wave.first + k
             errors[walker] = TransferError(
-                f"the result of walker {walker} cannot be pickled to leave its node: {error}",
+                f"the result of walker {walker} cannot be pickled to leave its node: "
+                f"{text_of(error)}",
                 walker=walker,
             )
             errors[walker].__cause__ = error

@@ -10,6 +10,7 @@ from ringwalk.cluster import load as wire
 from ringwalk.cluster.broadcast import Broadcast
 from ringwalk.cluster.cutter import MOST_BYTES
 from ringwalk.cluster.packing import Pack
+from ringwalk.describe import text_of
 from ringwalk.errors import ConfigError, TransferError
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.wire import is_light
@@ -42,8 +43,9 @@ class Outgoing:
                 return wire.Same(Pack.of(column.value))
             except Exception as error:  # pickling runs user code
                 raise ConfigError(
-                    f"an argument that is the same for all walkers cannot be pickled: {error}. "
-                    "Make it picklable, or have the segment function refer to what is on the nodes"
+                    "an argument that is the same for all walkers cannot be pickled: "
+                    f"{text_of(error)}. Make it picklable, or have the segment function refer to "
+                    "what is on the nodes"
                 ) from error
         if isinstance(column, Rows):
             return column
@@ -89,8 +91,8 @@ class _Packed:
                 pack = Pack.of(value)
             except Exception as error:  # pickling runs user code
                 raise TransferError(
-                    f"an argument of walker {walker} cannot be pickled: {error}. Make it "
-                    "picklable, or keep it out of the arguments",
+                    f"an argument of walker {walker} cannot be pickled: {text_of(error)}. "
+                    "Make it picklable, or keep it out of the arguments",
                     walker=walker,
                 ) from error
             self._known[id(value)] = value, pack

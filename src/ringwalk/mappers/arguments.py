@@ -6,14 +6,19 @@ import itertools
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 
+from ringwalk.describe import shown, text_of
 from ringwalk.errors import ConfigError
 from ringwalk.memory import WalkerBlock
 from ringwalk.workers.job import Column, Constant, Indexed, Rows
 
+_ROWS_OF_A_FRAME = (
+    'pass its rows: .itertuples() or .to_dict("records") of pandas, .iter_rows() or .to_dicts() of '
+    "polars"
+)
 _ENDLESS = (itertools.count, itertools.cycle)
 
 
@@ -39,8 +44,7 @@ class Arguments:
         if not given:
             raise ConfigError("map needs at least one argument with one element a walker")
         for k, argument in enumerate(given):
-            if isinstance(argument, (str, bytes)) or not isinstance(argument, Iterable):
-                _refuse(names[k], argument)
+            _check_elements(names[k], argument)
         count = _common_length(names, given)
         columns = [_column(names[k], argument, count) for k, argument in enumerate(given)]
         blocks = tuple([column.block for column in columns if isinstance(column, Rows)])
@@ -61,16 +65,20 @@ def _label(name: Name) -> str:
     return f"positional argument {name}" if isinstance(name, int) else f"argument {name!r}"
 
 
-def _refuse(name: Name, argument: Any) -> NoReturn:
-    raise ConfigError(
-        f"{_label(name)} is {_shown(argument)}: map takes one element a walker from each "
-        "argument; use itertools.repeat(value) for the same value for all"
-    )
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _check_elements(name: Name, argument: Any) -> None:
+    """Refuse what has no elements, or none of a walker's: a frame iterates over its columns."""
+    if isinstance(argument, (str, bytes)) or not (
+        isinstance(argument, Iterable) or hasattr(type(argument), "__getitem__")
+    ):
+        raise ConfigError(
+            f"{_label(name)} is {shown(argument)}: map takes one element a walker from each "
+            "argument; use itertools.repeat(value) for the same value for all"
+        )
+    if any(hasattr(type(argument), method) for method in ("itertuples", "iter_rows")):
+        raise ConfigError(
+            f"{_label(name)} is a {type(argument).__name__}, which iterates over its columns; "
+            f"{_ROWS_OF_A_FRAME}"
+        )
 
 
 def _length(argument: Any) -> int | None:
@@ -95,7 +103,7 @@ def _common_length(names: Sequence[Name], given: list[Any]) -> int:
             continue
         # One element too many tells an unequal length without draining an endless generator.
         stop = max(known) + 1 if known else None
-        given[k] = list(itertools.islice(argument, stop))
+        given[k] = list(itertools.islice(_iterated(names[k], argument), stop))
         lengths[k] = len(given[k])
         known.append(len(given[k]))
     if not known:
@@ -121,16 +129,25 @@ def _column(name: Name, argument: Any, count: int) -> Column:
         if count == 0:
             return Constant(None)
         return Constant(next(argument))
-    if isinstance(argument, (list, tuple, range)):
+    if type(argument) in (list, tuple, range):
         return Indexed(argument)
     if isinstance(argument, np.ndarray) and argument.ndim:
         return Indexed(argument)
-    return Indexed(list(itertools.islice(_iterated(name, argument), count)))
+    if isinstance(argument, _ENDLESS):
+        return Indexed(list(itertools.islice(argument, count)))
+    values = list(itertools.islice(_iterated(name, argument), count + 1))
+    if len(values) != count:
+        raise ConfigError(
+            f"{_label(name)}, a {type(argument).__name__} of length {count}, gives "
+            f"{len(values) if len(values) < count else 'more'} elements when it is iterated; pass "
+            "a sequence with one element a walker"
+        )
+    return Indexed(values)
 
 
 def _iterated(name: Name, argument: Iterable[Any]) -> Iterator[Any]:
     try:
         return iter(argument)
     except TypeError as error:
-        label, shown = _label(name), _shown(argument)
-        raise ConfigError(f"{label}, {shown}, cannot be iterated: {error}") from error
+        label, text = _label(name), text_of(error)
+        raise ConfigError(f"{label}, {shown(argument)}, cannot be iterated: {text}") from error

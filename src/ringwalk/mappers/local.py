@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ringwalk._core.board import now_ns
+from ringwalk.describe import text_of
 from ringwalk.errors import MapError, SegmentError, TransferError, WorkerInitError
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.history import Ran
@@ -38,7 +39,7 @@ def make_local_worker(setup: Setup, index: int) -> Worker:
             worker.context = setup.worker_init(worker.device)
         except Exception as error:  # worker_init is user code
             raise WorkerInitError(
-                f"worker_init raised in worker {index}: {type(error).__name__}: {error}"
+                f"worker_init raised in worker {index}: {type(error).__name__}: {text_of(error)}"
             ) from error
     return worker
 
@@ -100,7 +101,7 @@ class Attempt:
         except Exception as error:
             self.error = SegmentError(
                 f"segment of walker {walker} raised "
-                f"{type(error).__module__}.{type(error).__qualname__}: {error}",
+                f"{type(error).__module__}.{type(error).__qualname__}: {text_of(error)}",
                 walker=walker,
                 remote_traceback=format_traceback(error),
             )

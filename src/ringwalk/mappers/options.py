@@ -11,6 +11,7 @@ from typing import Any, Literal, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
+from ringwalk.describe import text_of
 from ringwalk.errors import ConfigError
 
 OnError = Literal["stop", "finish"]
@@ -61,7 +62,7 @@ class Options:
         except (TypeError, ValueError, IndexError) as error:
             raise ConfigError(
                 f"the function given as schedule failed on the {len(seconds)} seconds of the last "
-                f"map: {error}"
+                f"map: {text_of(error)}"
             ) from error
         if costs.shape != (count,):
             raise ConfigError(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ringwalk._core.board import CANCELLED, DONE, FAILED, LOST
+from ringwalk.describe import text_of
 from ringwalk.errors import (
     ConfigError,
     MapError,
@@ -115,9 +116,9 @@ class Transaction:
             header, blocks = self._codec.dumps(job)
         except Exception as error:  # pickling runs user code
             raise ConfigError(
-                f"an argument that is the same for all walkers cannot be pickled: {error}. "
-                "TaskMapper takes any object; for WorkerMapper, make it picklable or have the "
-                "segment function refer to it"
+                "an argument that is the same for all walkers cannot be pickled: "
+                f"{text_of(error)}. TaskMapper takes any object; for WorkerMapper, make it "
+                "picklable or have the segment function refer to it"
             ) from error
         self._held.extend(blocks)
         self._board.announce(self._epoch, self._put(header), len(header))
@@ -252,7 +253,8 @@ class Transaction:
             value = self._codec.receive(worker + 1, block, length)
         except (Exception, SystemExit) as error:  # unpickling runs user code
             broken = TransferError(
-                f"the result of walker {walker} cannot be unpickled in the parent: {error}",
+                f"the result of walker {walker} cannot be unpickled in the parent: "
+                f"{text_of(error)}",
                 walker=walker,
             )
             broken.__cause__ = error

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ringwalk._core.encoder import are_light
+from ringwalk.describe import text_of
 from ringwalk.errors import TransferError
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.memory.codec import Codec, Encoded
@@ -41,8 +42,8 @@ class Chunk:
 def refusal(walker: int, error: Exception) -> TransferError:
     """The error of a walker whose arguments could not be written."""
     refused = TransferError(
-        f"an argument of walker {walker} cannot be pickled: {error}. TaskMapper takes any "
-        "object; for WorkerMapper, make it picklable or keep it out of the arguments",
+        f"an argument of walker {walker} cannot be pickled: {text_of(error)}. TaskMapper "
+        "takes any object; for WorkerMapper, make it picklable or keep it out of the arguments",
         walker=walker,
     )
     refused.__cause__ = error

@@ -214,9 +214,13 @@ def _execute(run: Run, log: LogPath, run_id: int) -> Message:
             formatted = format_traceback(error)
             sys.stderr.write(formatted)
             text = "".join(traceback.format_exception_only(error)).strip()
-            body = text[:_MOST_ERROR].encode() + b"\0" + formatted.encode()[-_MOST_TRACEBACK:]
+            body = _encoded(text[:_MOST_ERROR]) + b"\0" + _encoded(formatted)[-_MOST_TRACEBACK:]
             return Message(Kind.RAN, run_id, 1, body)
     return Message(Kind.RAN, run_id)
+
+
+def _encoded(text: str) -> bytes:
+    return text.encode(errors="backslashreplace")  # file names may hold what is no text
 
 
 @contextlib.contextmanager
@@ -227,7 +231,11 @@ def _output_to(path: Path | None) -> Iterator[None]:
         return
     kept = os.dup(1), os.dup(2)
     # sys.stdout need not be descriptor 1: test runners and notebooks have their own.
-    with path.open("w") as file, redirect_stdout(file), redirect_stderr(file):
+    with (
+        path.open("w", errors="backslashreplace") as file,
+        redirect_stdout(file),
+        redirect_stderr(file),
+    ):
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
         try:

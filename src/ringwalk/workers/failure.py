@@ -6,6 +6,7 @@ import pickle
 from dataclasses import dataclass
 from typing import Literal
 
+from ringwalk.describe import text_of
 from ringwalk.errors import MapError, RemoteTraceback, SegmentError, TransferError, UnpicklableError
 from ringwalk.notebook import format_traceback
 
@@ -32,7 +33,7 @@ class Failure:
     def of(cls, error: BaseException, stage: Stage) -> Failure:
         formatted = format_traceback(error)
         name = f"{type(error).__module__}.{type(error).__qualname__}"
-        return cls(stage, _travelling(error), name, _text(error), formatted)
+        return cls(stage, _travelling(error), name, text_of(error), formatted)
 
     def to_error(self, walker: int) -> MapError:
         """The error to raise in the parent, with the original as its cause."""
@@ -63,13 +64,6 @@ class Failure:
         if original.__cause__ is None:
             original.__cause__ = RemoteTraceback(self.formatted_traceback)
         return original
-
-
-def _text(error: BaseException) -> str:
-    try:
-        return str(error)
-    except Exception as broken:  # a user's __str__ may do anything
-        return f"<its __str__ raised {type(broken).__name__}>"
 
 
 def _travelling(error: BaseException) -> bytes | None:

@@ -16,6 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ringwalk._core.chain import Chain
+from ringwalk.describe import text_of
 from ringwalk.memory import Row, WalkerBlock
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.streams import seed_globals, stream
@@ -28,7 +29,7 @@ class UnreadableArgument(Exception):
     """A task's own arguments could not be unpickled; the segment did not run."""
 
     def __init__(self, reason: Exception) -> None:
-        super().__init__(str(reason))
+        super().__init__(text_of(reason))
         self.reason = reason
 
 
