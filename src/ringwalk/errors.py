@@ -3,7 +3,7 @@
 The branches say whose fault it is: ``ConfigError``, ``ClosedError``, ``BusyError`` and
 ``ForkedError`` are the caller's; ``MapError`` and its children are a segment's or a worker's;
 ``HeapFullError`` is the machine's. Each also derives from the standard type that a caller
-would expect to catch.
+would expect to catch. All of them pickle and copy, with their cause, context and attributes.
 """
 
 from __future__ import annotations
@@ -12,12 +12,17 @@ import os
 from collections.abc import Mapping
 from concurrent.futures import BrokenExecutor
 from concurrent.futures.process import BrokenProcessPool
-from functools import partial
 from typing import Any
 
+from ringwalk.exception_chain import ChainedError
 
-class RingwalkError(Exception):
+
+class RingwalkError(ChainedError):
     """Base of all errors of this package."""
+
+    @staticmethod
+    def stand_in(name: str, text: str) -> UnpicklableError:
+        return UnpicklableError(f"{name}: {text} (the exception itself could not be pickled)")
 
 
 class ConfigError(RingwalkError, ValueError):
@@ -157,10 +162,6 @@ class TaskDied(RingwalkError, BrokenProcessPool):
         self.attempts = attempts
         self.exitcode = exitcode
         self.signal = signal
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        keywords = {name: vars(self)[name] for name in ("attempts", "exitcode", "signal")}
-        return partial(TaskDied, **keywords), self.args
 
 
 class BrokenExecutorError(RingwalkError, BrokenProcessPool):

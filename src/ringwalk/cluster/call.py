@@ -184,9 +184,9 @@ class Call:
         self.finished += load.count
         for back, rows in zip(self._back, reply.rows, strict=True):
             back[load.first : load.first + load.count] = rows
-        self.errors |= {
-            report.details["walker"]: report.to_error(reply.node.host) for report in reply.errors
-        }
+        for error in reply.errors:
+            error.add_note(f"on node {reply.node.host}")
+            self.errors[error.walker] = error
         self.returned += reply.returned
         return self._take_results(load, reply)
 

@@ -12,11 +12,8 @@ import numpy.typing as npt
 from ringwalk.cluster.packing import Pack
 from ringwalk.cluster.records import Columns
 from ringwalk.cluster.site import NodeInfo
-from ringwalk.describe import text_of
 from ringwalk.errors import MapError
 from ringwalk.workers.failure import Failure
-
-_OF_A_MAP = ("results", "errors", "__notes__")  # attributes that only the caller's error gets
 
 SPEC = "spec"
 """Asks for what a node's pool is made of, in ``Reply.wants``; other wants are broadcasts' keys."""
@@ -133,30 +130,6 @@ class Load:
 
 
 @dataclass(frozen=True, slots=True)
-class Report:
-    """An error of a walker; only plain values, so that it always travels."""
-
-    kind: type[MapError]
-    message: str
-    details: Mapping[str, Any]
-    cause: Failure | None
-
-    @classmethod
-    def of(cls, error: MapError) -> Report:
-        # Every class of them takes its own attributes as keywords.
-        details = {name: value for name, value in vars(error).items() if name not in _OF_A_MAP}
-        cause = error.__cause__
-        failure = None if cause is None else Failure.of(cause, "segment")
-        return cls(type(error), text_of(error), details, failure)
-
-    def to_error(self, host: str) -> MapError:
-        error = self.kind(self.message, **self.details)
-        error.__cause__ = None if self.cause is None else self.cause.original()
-        error.add_note(f"on node {host}")
-        return error
-
-
-@dataclass(frozen=True, slots=True)
 class Reply:
     """What a node says of a load.
 
@@ -182,7 +155,7 @@ class Reply:
     failure: Failure | None = None
     results: Pack | None = None
     finished: tuple[int, ...] | None = None
-    errors: tuple[Report, ...] = ()
+    errors: tuple[MapError, ...] = ()
     returned: tuple[int, ...] = ()
     rows: tuple[npt.NDArray[np.uint8], ...] = ()
     armed: int = 0

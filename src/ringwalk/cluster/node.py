@@ -18,7 +18,7 @@ from multiprocessing.util import Finalize
 from typing import Any
 
 from ringwalk._core.board import now_ns
-from ringwalk.cluster.load import SPEC, Load, Reply, Report
+from ringwalk.cluster.load import SPEC, Load, Reply
 from ringwalk.cluster.node_mapper import NodeMapper
 from ringwalk.cluster.packing import Pack
 from ringwalk.cluster.records import narrowed
@@ -118,7 +118,7 @@ class Node:
             self._info,
             results=results,
             finished=finished,
-            errors=tuple(Report.of(error) for error in errors.values()),
+            errors=tuple(errors.values()),
             returned=tuple(wave.returned),
             # A copy: the engine sends it when the next load may be at work already.
             rows=tuple(rows.copy() for rows in mapper.worked_rows(load)),

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import pickle
 from dataclasses import dataclass
 from typing import Literal
 
 from ringwalk.describe import text_of
-from ringwalk.errors import MapError, RemoteTraceback, SegmentError, TransferError, UnpicklableError
+from ringwalk.errors import MapError, RemoteTraceback, RingwalkError, SegmentError, TransferError
+from ringwalk.exception_chain import (
+    pickled_exception,
+    type_name,
+    unpickled_exception,
+)
 from ringwalk.notebook import format_traceback
 
 Stage = Literal["start", "argument", "segment", "result"]
@@ -32,8 +36,8 @@ class Failure:
     @classmethod
     def of(cls, error: BaseException, stage: Stage) -> Failure:
         formatted = format_traceback(error)
-        name = f"{type(error).__module__}.{type(error).__qualname__}"
-        return cls(stage, _travelling(error), name, text_of(error), formatted)
+        pickled = pickled_exception(error)
+        return cls(stage, pickled, type_name(error), text_of(error), formatted)
 
     def to_error(self, walker: int) -> MapError:
         """The error to raise in the parent, with the original as its cause."""
@@ -56,28 +60,9 @@ class Failure:
         """The exception itself, or a stand-in; the worker's traceback is its cause."""
         original: BaseException | None = None
         if self.pickled is not None:
-            original = _unpickled(self.pickled)
+            original = unpickled_exception(self.pickled)
         if original is None:
-            original = UnpicklableError(
-                f"{self.type_name}: {self.text} (the exception itself could not be pickled)"
-            )
+            original = RingwalkError.stand_in(self.type_name, self.text)
         if original.__cause__ is None:
             original.__cause__ = RemoteTraceback(self.formatted_traceback)
         return original
-
-
-def _travelling(error: BaseException) -> bytes | None:
-    """The pickled exception if it also unpickles: many with own __init__ signatures do not."""
-    try:
-        pickled = pickle.dumps(error)
-    except (Exception, SystemExit):  # a user's __reduce__ may do anything
-        return None
-    return pickled if _unpickled(pickled) is not None else None
-
-
-def _unpickled(pickled: bytes) -> BaseException | None:
-    try:
-        error = pickle.loads(pickled)
-    except (Exception, SystemExit):  # a user's __init__ or __setstate__ may do anything
-        return None
-    return error if isinstance(error, BaseException) else None
