@@ -1,9 +1,7 @@
-"""The executor's contract: results, order, cancelling, waiting, the end."""
+"""What our executor does beyond the contract of executors."""
 
 from __future__ import annotations
 
-import asyncio
-import concurrent.futures
 import gc
 import os
 import select
@@ -17,7 +15,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 
 from ringwalk import ClosedError, ConfigError, Executor, ForkedError
@@ -50,11 +47,6 @@ def open_gate(path: Path) -> None:
     path.write_text("")
 
 
-def test_results_of_many_in_flight(executor: Executor) -> None:
-    futures = [executor.submit(identity, k) for k in range(3000)]
-    assert [future.result() for future in futures] == list(range(3000))
-
-
 def test_more_tasks_than_records(
     executor: Executor, monkeypatch: pytest.MonkeyPatch, gate: Path
 ) -> None:
@@ -65,13 +57,6 @@ def test_more_tasks_than_records(
     open_gate(gate)
     assert [future.result() for future in futures[:-1]] == list(range(99))
     assert first.result() is None
-
-
-def test_arrays_travel_both_ways_and_can_be_written(executor: Executor) -> None:
-    array = np.arange(100_000.0)
-    result = executor.submit(lambda a: a + 1, array).result()
-    assert (result == array + 1).all()
-    result += 1
 
 
 def test_closures_and_what_main_would_define(executor: Executor) -> None:
@@ -121,31 +106,6 @@ def test_map_refuses_bad_sizes(executor: Executor, arguments: dict[str, int]) ->
         executor.map(identity, [1], **arguments)
 
 
-def test_the_standard_ways_of_waiting(executor: Executor) -> None:
-    futures = [executor.submit(identity, k) for k in range(50)]
-    assert {f.result() for f in concurrent.futures.as_completed(futures)} == set(range(50))
-    more = [executor.submit(identity, k) for k in range(50)]
-    done, pending = concurrent.futures.wait(more)
-    assert (done, pending) == (set(more), set())
-
-
-def test_asyncio_wraps_the_futures(executor: Executor) -> None:
-    async def main() -> list[int]:
-        submitted = [executor.submit(identity, k) for k in range(20)]
-        wrapped = [asyncio.wrap_future(future) for future in submitted]
-        loop = asyncio.get_running_loop()
-        return [*await asyncio.gather(*wrapped), await loop.run_in_executor(executor, abs, -7)]
-
-    assert asyncio.run(main()) == [*range(20), 7]
-
-
-def test_callbacks_come_without_anybody_waiting(executor: Executor) -> None:
-    called = threading.Event()
-    future = executor.submit(identity, 5)
-    future.add_done_callback(lambda done: called.set() if done.result() == 5 else None)
-    assert called.wait(30)
-
-
 def test_threads_wait_for_different_futures(executor: Executor, gate: Path) -> None:
     slow = executor.submit(wait_for, gate)
     seen: list[Any] = []
@@ -157,45 +117,6 @@ def test_threads_wait_for_different_futures(executor: Executor, gate: Path) -> N
     for thread in threads:
         thread.join()
     assert seen == [None] * 3
-
-
-def test_threads_submit_at_once(executor: Executor) -> None:
-    sums: list[int] = []
-
-    def work(base: int) -> None:
-        futures = [executor.submit(identity, base + k) for k in range(200)]
-        sums.append(sum(future.result() - base for future in futures))
-
-    threads = [threading.Thread(target=work, args=(1000 * k,)) for k in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sums == [sum(range(200))] * 4
-
-
-def test_queued_tasks_can_be_cancelled_and_running_ones_not(gate: Path) -> None:
-    with Executor(1) as executor:
-        running = executor.submit(wait_for, gate)
-        queued = executor.submit(identity, 1)
-        with gate.open("w"):  # opens when the worker has it open, too
-            assert running.running()
-            assert not running.cancel()
-            assert queued.cancel()
-            assert queued.cancelled()
-            assert queued.done()
-        assert running.result() is None
-        with pytest.raises(concurrent.futures.CancelledError):
-            queued.result()
-
-
-def test_result_gives_up_after_its_timeout(executor: Executor, gate: Path) -> None:
-    future = executor.submit(wait_for, gate)
-    with pytest.raises(TimeoutError):
-        future.result(0.05)
-    assert not future.done()
-    open_gate(gate)
-    assert future.result() is None
 
 
 def test_the_initializer_runs_once_in_each_worker(tmp_path: Path) -> None:
@@ -217,26 +138,6 @@ def test_shutdown_waits_for_what_is_queued() -> None:
     executor.shutdown()
     with pytest.raises(ClosedError):
         executor.submit(identity, 1)
-
-
-def test_shutdown_cancels_what_waits(gate: Path) -> None:
-    executor = Executor(1)
-    running = executor.submit(wait_for, gate)
-    queued = [executor.submit(identity, k) for k in range(20)]
-    with gate.open("w"):
-        executor.shutdown(wait=False, cancel_futures=True)
-        assert all(future.cancelled() for future in queued)
-    assert running.result() is None
-    executor.shutdown()
-
-
-def test_shutdown_without_waiting_lets_tasks_finish(gate: Path) -> None:
-    executor = Executor(1)
-    futures = [executor.submit(wait_for, gate), executor.submit(identity, 2)]
-    executor.shutdown(wait=False)
-    open_gate(gate)
-    assert futures[1].result() == 2
-    executor.shutdown()
 
 
 def test_a_forgotten_executor_finishes_its_tasks_and_ends(gate: Path) -> None:
