@@ -35,6 +35,7 @@ SOURCES = {
     "chain": [],
     "encoder": [],
     "decoder": [],
+    "private": [],
     "window": [],
 }
 

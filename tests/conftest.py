@@ -31,6 +31,12 @@ PROCESS = (WorkerMapper, TaskMapper)
 MakeMapper = Callable[..., Mapper]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--campaign", action="store_true", help="run the fault injection with its long numbers"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     if config.pluginmanager.hasplugin("hypothesispytest"):  # not in the environments of hosts
         from hypothesis import HealthCheck, settings
@@ -205,3 +211,10 @@ def ctrl_c_in_wait() -> Callable[..., AbstractContextManager[None]]:
             sys.settrace(before)
 
     return pressed
+
+
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
+    """``rounds(ci, campaign)``: how often to inject."""
+    long = request.config.getoption("--campaign")
+    return lambda ci, campaign: campaign if long else ci

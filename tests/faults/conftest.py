@@ -10,19 +10,6 @@ from pathlib import Path
 import pytest
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption(
-        "--campaign", action="store_true", help="run the fault injection with its long numbers"
-    )
-
-
-@pytest.fixture
-def rounds(request: pytest.FixtureRequest) -> Callable[[int, int], int]:
-    """``rounds(ci, campaign)``: how often to inject."""
-    long = request.config.getoption("--campaign")
-    return lambda ci, campaign: campaign if long else ci
-
-
 @pytest.fixture
 def within() -> Callable[[float], float]:
     """Seconds to allow for what takes so many at most where others leave a processor free."""

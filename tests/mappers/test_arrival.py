@@ -247,3 +247,79 @@ def test_an_executor_s_task_may_raise_an_error_without_a_text() -> None:
     with Executor(max_workers=1) as executor:
         assert isinstance(executor.submit(task).exception(), (Untold, UnpicklableError))
         assert executor.submit(abs, -1).result() == 1
+
+
+# --- values that are the same for all walkers -------------------------------------------------
+
+
+class Parameters:
+    def __init__(self) -> None:
+        self.steps = [1, 2]
+        self.table = np.zeros(100_000)
+        self.small = np.zeros(3)
+
+
+def sum_and_change(k: int, parameters: Parameters) -> float:
+    found = float(sum(parameters.steps) + parameters.table.sum() + parameters.small.sum())
+    if parameters.table.flags.writeable:
+        parameters.table[:: k + 1] += 1.0
+    parameters.steps.append(k)
+    parameters.small += 1.0
+    return found
+
+
+@pytest.mark.parametrize("inputs", ["copy", "readonly"])
+def test_no_walker_sees_what_another_does_to_a_repeated_value(
+    any_mapper: type[Mapper], inputs: Any
+) -> None:
+    parameters = Parameters()
+    with any_mapper(sum_and_change, num_workers=1, inputs=inputs) as mapper:
+        for _ in range(2):
+            assert mapper.map(range(10), repeat(parameters)) == [3.0] * 10
+            assert mapper.map(range(10), parameters=repeat(parameters)) == [3.0] * 10
+    assert parameters.steps == [1, 2]
+    assert not parameters.table.any()
+
+
+def test_a_repeated_value_that_is_kept_stays_what_it_was() -> None:
+    kept: list[Any] = []
+
+    def keep(k: int, table: np.ndarray[Any, Any]) -> list[float]:
+        table += k
+        kept.append(table)
+        return [float(array[-1]) for array in kept]
+
+    with WorkerMapper(keep, num_workers=1) as mapper:
+        for first in (0, 3):
+            seen = mapper.map(range(first, first + 3), repeat(np.zeros(100_000)))
+            assert seen[-1] == list(map(float, range(first + 3)))
+        (seen,) = mapper.map([5], repeat(np.full(100_000, 7.0)))
+        assert seen == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 12.0]
+
+
+def test_a_repeated_result_is_no_window_on_the_caller_s_array() -> None:
+    kept: list[Any] = []
+
+    def keep(k: int, table: np.ndarray[Any, Any] | None) -> Any:
+        if table is None:
+            return np.ones(100_000)
+        kept.append(table)
+        return float(kept[0].sum())
+
+    with WorkerMapper(keep, num_workers=1) as mapper:
+        (table,) = mapper.map([0], repeat(None))
+        for own in (table, np.ones(100_000)):
+            assert mapper.map([0], repeat(own)) == [100_000.0]
+            own[:] = 5.0
+
+
+def test_a_repeated_array_that_nobody_writes_is_not_copied() -> None:
+    def anonymous_kib(k: int, table: np.ndarray[Any, Any]) -> int:
+        table.sum()
+        with open("/proc/self/smaps_rollup") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("Anonymous:"))
+
+    with WorkerMapper(anonymous_kib, num_workers=1) as mapper:
+        (before,) = mapper.map([0], repeat(np.zeros(1000)))
+        after = mapper.map(range(20), repeat(np.zeros(4_000_000)))
+    assert max(after) - before < 16_000

@@ -408,6 +408,7 @@ cdef class Encoder:
                 return 0
             else:
                 value = cnp.PyArray_GETCONTIGUOUS(value)
+                flags = 0  # pickle makes a copy as well, which can be written
         cdef Py_ssize_t nbytes = cnp.PyArray_NBYTES(value)
         cdef bint large = nbytes >= self.out_of_band_from
         if not self.layout(c"A" if large else c"a", layout):

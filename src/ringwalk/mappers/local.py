@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from ringwalk._core.board import now_ns
 from ringwalk.describe import text_of
 from ringwalk.errors import MapError, SegmentError, TransferError, WorkerInitError
@@ -12,7 +14,7 @@ from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.history import Ran
 from ringwalk.mappers.wire import is_light
 from ringwalk.memory.buffers import Inputs
-from ringwalk.memory.codec import private
+from ringwalk.memory.repeated import Snapshot, is_immutable
 from ringwalk.notebook import format_traceback
 from ringwalk.workers.devices import device_for
 from ringwalk.workers.job import (
@@ -22,7 +24,6 @@ from ringwalk.workers.job import (
     Indexed,
     Job,
     Marker,
-    Rows,
     Sources,
     UnreadableArgument,
 )
@@ -48,7 +49,7 @@ def make_local_worker(setup: Setup, index: int) -> Worker:
 class _Private:
     """A column whose elements the segment may do with as it likes."""
 
-    column: Constant | Indexed
+    column: Indexed
     inputs: Inputs
 
     def getter(self, sources: Sources, first: int) -> Getter:
@@ -56,25 +57,53 @@ class _Private:
 
         def element(task: int) -> Any:
             try:
-                return private(get(task), inputs)
-            except Exception as error:  # copying runs user code
+                return Snapshot(get(task), inputs).read()
+            except Exception as error:  # pickling runs user code
                 raise UnreadableArgument(error) from error
 
         return element
 
 
+@dataclass(frozen=True, slots=True)
+class _PrivateConstant:
+    """A value of which each segment gets a copy of its own."""
+
+    value: Any
+    inputs: Inputs
+
+    def getter(self, sources: Sources, first: int) -> Getter:
+        taken: list[Snapshot] = []
+
+        def copy(task: int) -> Any:
+            try:
+                if not taken:
+                    taken.append(Snapshot(self.value, self.inputs))
+                return taken[0].read()
+            except Exception as error:  # pickling runs user code
+                raise UnreadableArgument(error) from error
+
+        return copy
+
+
 def local_job(setup: Setup, arguments: Arguments, cycle: int) -> Job:
     def local(column: Column) -> Any:
-        if isinstance(column, Rows) or (isinstance(column, Indexed) and is_light(column.values)):
-            return column
-        if isinstance(column, Constant) and is_light((column.value,)):
-            return column
-        assert isinstance(column, (Constant, Indexed))  # nothing is remote in this process
-        return _Private(column, setup.inputs)
+        if isinstance(column, Constant):
+            shared = is_immutable(column.value)
+            return column if shared else _PrivateConstant(column.value, setup.inputs)
+        if isinstance(column, Indexed) and not _gives_immutable(column.values):
+            return _Private(column, setup.inputs)
+        return column
 
     positional = tuple(local(column) for column in arguments.positional)
     named = {name: local(column) for name, column in arguments.named.items()}
     return Job(0, cycle, positional, named)
+
+
+def _gives_immutable(values: Any) -> bool:
+    """Whether a sequence gives numbers or texts, and no views of itself."""
+    if isinstance(values, np.ndarray) and (values.ndim > 1 or values.dtype.kind == "V"):
+        return False
+    return is_light(values)
 
 
 class Attempt:

@@ -16,6 +16,7 @@ from ringwalk._core.board import CANCELLED, DONE, FAILED, LOST
 from ringwalk.describe import text_of
 from ringwalk.errors import (
     ConfigError,
+    HeapFullError,
     MapError,
     RingwalkError,
     SegmentTimeout,
@@ -110,10 +111,12 @@ class Transaction:
 
     def _start_remote(self, wire: Wire) -> None:
         self._wire = wire
-        job = wire.job(self.first, self._cycle)
-        self._pool.crew.fill(job)
+        self._pool.crew.fill(None)
         try:
+            job = wire.job(self.first, self._cycle, self._held)
             header, blocks = self._codec.dumps(job)
+        except HeapFullError:
+            raise
         except Exception as error:  # pickling runs user code
             raise ConfigError(
                 "an argument that is the same for all walkers cannot be pickled: "

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +14,17 @@ from ringwalk.describe import text_of
 from ringwalk.errors import TransferError
 from ringwalk.mappers.arguments import Arguments
 from ringwalk.memory.codec import Codec, Encoded
-from ringwalk.workers.job import Carried, Column, Indexed, Job, RemoteRows, Rows
+from ringwalk.memory.repeated import is_immutable
+from ringwalk.workers.job import (
+    Carried,
+    Column,
+    Constant,
+    Indexed,
+    Job,
+    RemoteRows,
+    Repeated,
+    Rows,
+)
 from ringwalk.workers.pool import Pool
 
 # Longer strings are better sent to the one worker that needs them.
@@ -74,12 +84,8 @@ class Wire:
         ]
         self.carried = carried
         position = itertools.count()
-        sent = [self._sent(column, position, len(carried)) for column in self._columns]
-        count = len(arguments.positional)
-        self._positional = tuple(sent[:count])
-        self._named: Mapping[str, Column] = (
-            dict(zip(arguments.named, sent[count:], strict=True)) if arguments.named else {}
-        )
+        self._columns = [self._sent(column, position, len(carried)) for column in self._columns]
+        self._names = tuple(arguments.named)
 
     def _sent(self, column: Column, position: Iterator[int], count: int) -> Column:
         if isinstance(column, Rows):
@@ -88,15 +94,30 @@ class Wire:
             return Carried(next(position), count)
         return column
 
-    def job(self, first: int, cycle: int) -> Job:
+    def job(self, first: int, cycle: int, held: list[int]) -> Job:
+        """What all workers have to know. ``held`` gets the blocks that values of it lie in.
+
+        Raises what pickling raises, and HeapFullError.
+        """
+        columns = [self._shared(column, held) for column in self._columns]
+        split = len(columns) - len(self._names)
+        named = dict(zip(self._names, columns[split:], strict=True)) if self._names else {}
         return Job(
             first,
             cycle,
-            self._positional,
-            self._named,
+            tuple(columns[:split]),
+            named,
             self._pool.living_blocks(),
             self._pool.renewed,
         )
+
+    def _shared(self, column: Column, held: list[int]) -> Column:
+        if not isinstance(column, Constant) or is_immutable(column.value):
+            return column
+        codec = self._pool.space.codec
+        payload, blocks = codec.dumps_repeated(column.value, self._pool.setup.inputs)
+        held.extend(blocks)
+        return Repeated(codec.own.place(codec.own.put(payload, held)), len(payload))
 
     def _values(self, walker: int) -> tuple[Any, ...]:
         return tuple([column[walker] for column in self.carried])

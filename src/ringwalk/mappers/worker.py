@@ -38,8 +38,9 @@ class WorkerMapper(ProcessMapper):
             memory, so that copies between rows and its GPU run at the speed of the bus. Needs
             cuda-python or CuPy.
 
-    Constants of a map (``itertools.repeat``) are unpickled once a worker and map: a segment that
-    changes one changes it for the later segments of that worker.
+    A value that ``itertools.repeat`` gives to all walkers is sent once a map. If it can be changed,
+    each segment gets its own copy: small parts are decoded again, large arrays are copied only
+    where they are written.
     """
 
     def __init__(

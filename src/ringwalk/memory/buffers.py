@@ -18,6 +18,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from ringwalk._core.heap import Heap, HeapView, locate
+from ringwalk._core.private import PrivateCopy
 
 Inputs = Literal["copy", "readonly"]
 """How a segment gets the buffers of its arguments: a writable private copy, or a read-only view."""
@@ -130,7 +131,7 @@ def take_in(
     buffers: list[Any] = []
     copied = 0
     for index, flags, block, offset, length in REFERENCE.iter_unpack(references):
-        readonly = inputs == "readonly" or (inputs is None and bool(flags & _READONLY))
+        readonly = inputs == "readonly" or bool(flags & _READONLY)
         heap = heaps[index]
         if inputs == "readonly":  # what was given away is not a segment's to keep: see given
             private = heap.given(block)
@@ -147,3 +148,13 @@ def take_in(
         else:
             buffers.append(view)
     return buffers, copied
+
+
+def take_in_again(references: memoryview, heaps: Sequence[Heap], inputs: Inputs) -> list[Any]:
+    """Buffers for a value that is read many times: what can be written is a ``PrivateCopy``."""
+    buffers: list[Any] = []
+    for index, flags, block, offset, length in REFERENCE.iter_unpack(references):
+        readonly = inputs == "readonly" or bool(flags & _READONLY)
+        view = heaps[index].view(block, offset, length, readonly)
+        buffers.append(view if readonly else PrivateCopy(view))
+    return buffers

@@ -18,7 +18,6 @@ still in use there, it copies.
 
 from __future__ import annotations
 
-import copy
 import copyreg
 import io
 import pickle
@@ -31,7 +30,8 @@ import numpy as np
 from ringwalk._core.decoder import NOT_PLAIN, Decoder
 from ringwalk._core.encoder import Encoder
 from ringwalk._core.heap import Heap
-from ringwalk.memory.buffers import REFERENCE, Inputs, Outgoing, take_in
+from ringwalk._core.private import restore
+from ringwalk.memory.buffers import REFERENCE, Inputs, Outgoing, take_in, take_in_again
 from ringwalk.memory.by_value import dumps_by_value
 
 # Below this a buffer travels inside the value: a block of its own costs about as much as
@@ -67,6 +67,39 @@ def _dumps_reduced(
     pickler.dispatch_table = {**copyreg.dispatch_table, **_REDUCERS}
     pickler.dump(value)
     return file.getvalue()
+
+
+def _large_to(take: Callable[[memoryview], object]) -> Callable[[pickle.PickleBuffer], bool]:
+    """A ``buffer_callback`` that has large buffers taken out of the pickle."""
+
+    def out_of_band(buffer: pickle.PickleBuffer) -> bool:
+        try:
+            raw = buffer.raw()
+        except BufferError:  # not contiguous: pickle makes the copy
+            return True
+        if raw.nbytes < OUT_OF_BAND_FROM:
+            return True
+        take(raw)
+        return False
+
+    return out_of_band
+
+
+def dumps_with_views(value: object) -> tuple[bytes, list[memoryview]]:
+    """A pickle for this process, and views of the large buffers that it leaves out.
+
+    Raises whatever pickle raised when it and cloudpickle refuse.
+    """
+    views: list[memoryview] = []
+    by_name = _dumps_reduced if _REDUCERS else pickle.dumps
+    try:
+        return by_name(value, protocol=5, buffer_callback=_large_to(views.append)), views
+    except _PICKLE_ERRORS as plain:
+        views.clear()
+        try:
+            return dumps_by_value(value, buffer_callback=_large_to(views.append)), views
+        except _PICKLE_ERRORS:
+            raise plain from None
 
 
 def dumps_in_band(value: object) -> bytes:
@@ -138,6 +171,18 @@ class Codec:
         payload, outgoing = self._pickle([value], False, dumps_by_value)
         return payload, outgoing.made
 
+    def dumps_repeated(self, value: object, inputs: Inputs) -> Encoded:
+        """Write a value that each task reads anew; see ``Repeated``. Raises as ``dumps`` does.
+
+        A buffer that others may write is copied, or what they write would be seen in the copies of
+        those tasks that did not write there.
+        """
+        names, self.names = self.names, self.names and inputs == "readonly"
+        try:
+            return self.dumps(value)
+        finally:
+            self.names = names
+
     def give(self, box: list[Any]) -> tuple[int, int]:
         """Take a value out of its box and write it into a block of its own: block and length.
 
@@ -178,18 +223,7 @@ class Codec:
 
     def _pickle(self, box: list[Any], private: bool, dumps: Any) -> tuple[bytes, Outgoing]:
         with self._outgoing(private) as outgoing:
-
-            def out_of_band(buffer: pickle.PickleBuffer) -> bool:
-                try:
-                    raw = buffer.raw()
-                except BufferError:  # not contiguous: pickle makes the copy
-                    return True
-                if raw.nbytes < OUT_OF_BAND_FROM:
-                    return True
-                outgoing.add(raw)
-                return False
-
-            pickled = dumps(box[0], protocol=5, buffer_callback=out_of_band)
+            pickled = dumps(box[0], protocol=5, buffer_callback=_large_to(outgoing.add))
             return self._assemble(box, pickled, outgoing), outgoing
 
     def _outgoing(self, private: bool) -> Outgoing:
@@ -233,29 +267,40 @@ class Codec:
         """
         if (value := self._decoder.whole(payload)) is not NOT_PLAIN:  # the commonest, and soonest
             return value
-        (count,) = _COUNT.unpack_from(payload)
-        start = _COUNT.size + count * REFERENCE.size
-        if start > len(payload):
-            raise ValueError(f"a payload of {len(payload)} bytes claims {count} buffers")
+        references = _references(payload)
         buffers: list[Any] = []
-        if count:
-            references = payload[_COUNT.size : start]
+        if references:
             buffers, copied = take_in(references, self.heaps, inputs, handed)
             self.moved += copied
-            self.taken += count
+            self.taken += len(buffers)
+        return self._decode(payload, _COUNT.size + len(references), buffers)
+
+    def repeated(self, payload: memoryview, inputs: Inputs) -> Callable[[], Any]:
+        """What reads a payload again and again, each time as if nobody had written in the value.
+
+        Raises what mapping memory raises; the function raises what unpickling raises.
+        """
+        references = _references(payload)
+        start = _COUNT.size + len(references)
+        buffers = take_in_again(references, self.heaps, inputs)
+
+        def read() -> Any:
+            restore(buffers)
+            return self._decode(payload, start, list(buffers))
+
+        return read
+
+    def _decode(self, payload: memoryview, start: int, buffers: list[Any]) -> Any:
         value = self._decoder.loads(payload, start, buffers)
         if value is NOT_PLAIN:
             value = pickle.loads(payload[start:], buffers=buffers)
         return value
 
 
-def private(value: Any, inputs: Inputs) -> Any:
-    """What a segment in the caller's own process gets for an argument: as from another process.
-
-    Raises whatever copying or pickling raises.
-    """
-    if inputs == "copy":
-        return copy.deepcopy(value)
-    buffers: list[pickle.PickleBuffer] = []
-    pickled = dumps_by_value(value, buffer_callback=buffers.append)
-    return pickle.loads(pickled, buffers=[memoryview(buffer).toreadonly() for buffer in buffers])
+def _references(payload: memoryview) -> memoryview:
+    """The part of a payload that says where its buffers lie."""
+    (count,) = _COUNT.unpack_from(payload)
+    end = _COUNT.size + count * REFERENCE.size
+    if end > len(payload):
+        raise ValueError(f"a payload of {len(payload)} bytes claims {count} buffers")
+    return payload[_COUNT.size : end]

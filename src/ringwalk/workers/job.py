@@ -40,6 +40,8 @@ class Sources(Protocol):
 
     def element(self, task: int, position: int, count: int) -> Any: ...
 
+    def repeated(self, place: int, length: int) -> Getter: ...
+
 
 class NoSources:
     """For a process that has all columns at hand: the caller's own, and those forked from it."""
@@ -50,16 +52,30 @@ class NoSources:
     def element(self, task: int, position: int, count: int) -> Any:
         raise AssertionError(f"the arguments of task {task} are at hand")
 
+    def repeated(self, place: int, length: int) -> Getter:
+        raise AssertionError("a value that is the same for all is at hand")
+
 
 @dataclass
 class Constant:
-    """The same value for every walker."""
+    """The same value for every walker; from another process, one that nobody can change."""
 
     value: Any
 
     def getter(self, sources: Sources, first: int) -> Getter:
         value = self.value
         return lambda task: value
+
+
+@dataclass
+class Repeated:
+    """The same value for every walker, in a payload of its own: each walker reads it anew."""
+
+    place: int
+    length: int
+
+    def getter(self, sources: Sources, first: int) -> Getter:
+        return sources.repeated(self.place, self.length)
 
 
 @dataclass
@@ -118,7 +134,7 @@ class Carried:
         return lambda task: element(task, position, count)
 
 
-Column = Constant | Indexed | Piece | Rows | RemoteRows | Carried
+Column = Constant | Repeated | Indexed | Piece | Rows | RemoteRows | Carried
 
 
 @dataclass

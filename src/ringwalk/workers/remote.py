@@ -83,6 +83,18 @@ class RemoteJobs:
             self._blocks[number] = block
         return self._blocks[number]
 
+    def repeated(self, place: int, length: int) -> Getter:
+        """What reads a value that is the same for all walkers, anew for each."""
+        read = self._codec.repeated(self._parent.peek(place, length), self._setup.inputs)
+
+        def value(task: int) -> Any:
+            try:
+                return read()
+            except Exception as error:  # unpickling runs user code
+                raise UnreadableArgument(error) from error
+
+        return value
+
     def element(self, task: int, position: int, count: int) -> Any:
         """One of the elements that travel with a task; asked for in order of position."""
         if position == 0:
