@@ -27,6 +27,7 @@ SOURCES = {
     "board": ["board", "ring", "eventcount", "futex", "patience"],
     "consumer": ["board", "ring", "eventcount", "futex", "patience"],
     "headroom": ["headroom"],
+    "ownership": ["ownership"],
     "heap": ["heap", "arena", "headroom"],
     "allocator": [],
     "process": ["process", "template"],
@@ -47,6 +48,8 @@ EXTENSIONS = [
         depends=sorted(glob("ext/csrc/*.h")),
         define_macros=[("NPY_TARGET_VERSION", "NPY_1_23_API_VERSION")],
         extra_compile_args=CFLAGS,
+        # pthread_atfork is not in the C library itself before glibc 2.34.
+        extra_link_args=["-pthread"] if name == "ownership" else [],
     )
     for name, csrc in SOURCES.items()
 ]

@@ -78,8 +78,13 @@ def test_a_task_process_allocates_with_a_copy_of_the_lists(
     free = [space.writer.put(bytes(100)) for _ in range(3)]
     for block in free:
         space.writer.release(block)
+
+    def task() -> None:
+        space.writer.adopt()
+        space.writer.put(b"result")
+
     for _ in range(200):
-        child = fork(lambda: space.writer.put(b"result"))
+        child = fork(task)
         assert child.join() == 0
         space.writer.refresh()
         # The parent takes the result; the lane has not heard of its block.

@@ -18,6 +18,7 @@ from libc.string cimport memcpy, memset, strcpy
 cimport numpy as cnp
 
 from ringwalk._core.heap cimport Heap
+from ringwalk._core.ownership cimport is_mine, owner_token
 
 import os
 
@@ -56,9 +57,8 @@ cdef struct Lender:
     cnp.PyDataMem_Handler handler
     cnp.PyDataMem_Handler *before
     PyObject *heap
-    int process
+    uint64_t owner
 
-cdef int _process = 0  # another one after each fork: blocks of the parent are not ours
 cdef list _heaps = []  # of this process's workspace, once it serves
 cdef list _kept = []  # what lenders point to; arrays may outlive everything else
 
@@ -82,7 +82,7 @@ def serve_numpy(list heaps, Heap heap not None):
     lender.handler.allocator.free = _free
     lender.before = <cnp.PyDataMem_Handler *>PyCapsule_GetPointer(before, _NAME)
     lender.heap = <PyObject *>heap
-    lender.process = _process
+    lender.owner = owner_token()
     _kept.append((heap, before))
     _heaps[:] = heaps
     cnp.PyDataMem_SetHandler(PyCapsule_New(lender, _NAME, NULL))
@@ -114,9 +114,7 @@ def _drop_copies():
 
 def _take_copies():
     """In the child: the copies take the place of the shared memory."""
-    global _process
     cdef size_t address, length, copy
-    _process += 1
     _heaps.clear()
     while _copies:
         address, length, copy = _copies.pop()
@@ -127,7 +125,7 @@ os.register_at_fork(before=_copy_all, after_in_parent=_drop_copies, after_in_chi
 
 
 cdef void *_lend(Lender *lender, size_t size) noexcept:
-    if size < _served_from or lender.process != _process:
+    if size < _served_from or not is_mine(lender.owner):
         return NULL
     return (<Heap>lender.heap).lend(size, _most_served)
 
@@ -172,7 +170,7 @@ cdef void _free(void *context, void *old, size_t size) noexcept:
     cdef PyObject *traceback
     if old == NULL or (<Heap>lender.heap).room(old) == 0:
         lender.before.allocator.free(lender.before.allocator.ctx, old, size)
-    elif lender.process == _process:
+    elif is_mine(lender.owner):
         PyErr_Fetch(&kind, &value, &traceback)  # arrays die while errors are on their way
         (<Heap>lender.heap).take_back(old)
         PyErr_Restore(kind, value, traceback)

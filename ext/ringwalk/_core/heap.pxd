@@ -41,8 +41,11 @@ cdef class Heap:
     cdef dict counts
     cdef set kept
     cdef object __weakref__
+    cdef uint64_t owner
+    cdef bint parted
     cdef readonly int index
     cdef readonly uint32_t holder
+    cdef int check_owner(self) except -1
     cdef uint32_t put_bytes(self, const void *data, size_t length) except? 0
     cdef const uint8_t *read(self, uint32_t block, uint64_t length) except NULL
     cpdef release_for(self, uint32_t block, uint32_t holder)
@@ -60,6 +63,6 @@ cdef class HeapView:
     cdef uint8_t *address
     cdef Py_ssize_t length
     cdef bint readonly_
-    cdef object fork_guard
+    cdef uint64_t owner
     cdef readonly uint32_t block
     cdef readonly uint64_t offset

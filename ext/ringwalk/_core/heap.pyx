@@ -6,10 +6,10 @@ from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
-import os
 import weakref
 
 from ringwalk._core.arena cimport Arena
+from ringwalk._core.ownership cimport is_mine, owner_token
 from ringwalk._core.status cimport RW_NO_MEMORY, RW_OK, RW_OS, check
 
 from ringwalk._core.headroom import refuse
@@ -34,16 +34,6 @@ MAX_HOLDERS = RW_MAX_HOLDERS
 def heap_bytes(uint64_t data_size):
     return rw_heap_bytes(data_size)
 
-
-cdef object _process = object()  # a new one after each fork: views of the parent are not ours
-
-
-def _forget_parent():
-    global _process
-    _process = object()
-
-
-os.register_at_fork(after_in_child=_forget_parent)
 
 # Address -> weak reference. Not a WeakSet: Python code that runs as a handle dies can swallow a
 # Ctrl-C, and while somebody walks through the set it lets other threads make handles.
@@ -111,8 +101,11 @@ cdef class Heap:
     ``holder`` is the bit under which this process holds blocks. Views count in the process:
     the bit is set by the first view of a block and cleared when the last one dies, unless a
     ``put`` that was not released holds the block as well. Holds the
-    GIL throughout, so views may die on any thread. After a fork the child makes handles of its
-    own; views that it inherited never clear the parent's bit.
+    GIL throughout, so views may die on any thread.
+
+    A forked child makes handles of its own. With one that it inherited it changes nothing in
+    shared memory, whatever dies or is closed there, unless it takes the place of the process that
+    made it: see ``adopt``.
     """
 
     def __cinit__(self, Arena arena not None, uint64_t start, uint64_t data_size, int index,
@@ -120,6 +113,7 @@ cdef class Heap:
         if holder >= RW_MAX_HOLDERS:
             raise ValueError(f"holder {holder}; a heap knows {RW_MAX_HOLDERS}")
         self.arena = arena
+        self.owner = owner_token()
         self.index = index
         self.holder = holder
         self.counts = {}  # block -> views that live
@@ -130,6 +124,19 @@ cdef class Heap:
     def __dealloc__(self):
         _heaps.pop(<size_t><PyObject *>self, None)
         rw_heap_disown(&self.c)
+
+    def adopt(self):
+        """In a forked process: go on with this handle in the place of the one that made it.
+
+        They share a holder bit, so the two may not use the handle at the same time.
+        """
+        self.owner = owner_token()
+
+    cdef int check_owner(self) except -1:
+        if not is_mine(self.owner):
+            raise RuntimeError("this handle on a heap belongs to the process that forked this one; "
+                               "make one here")
+        return 0
 
     def own(self):
         """Become the process that allocates here."""
@@ -156,6 +163,7 @@ cdef class Heap:
         cdef uint32_t block = 0
         cdef uint8_t *address = NULL
         cdef int status
+        self.check_owner()
         if self.c.lists == NULL:
             raise RuntimeError("only a heap's owner allocates in it")
         status = rw_heap_alloc(&self.c, length, self.holder, &block)
@@ -196,6 +204,7 @@ cdef class Heap:
     def view(self, uint32_t block, uint64_t offset, uint64_t length, bint readonly=False):
         """A buffer on part of a block; the block is held until the last such buffer dies."""
         cdef HeapView view = HeapView.__new__(HeapView)
+        self.check_owner()
         check(rw_heap_at(&self.c, block, offset, length, &view.address))
         self.hold(block)
         view.heap = self
@@ -203,7 +212,7 @@ cdef class Heap:
         view.offset = offset
         view.length = length
         view.readonly_ = readonly
-        view.fork_guard = _process
+        view.owner = self.owner
         return view
 
     def keep(self, uint32_t block):
@@ -211,6 +220,7 @@ cdef class Heap:
 
         False, and nothing happened: there are other views.
         """
+        self.check_owner()
         if self.counts.get(block) != 1 or block in self.kept:
             return False
         self.kept.add(block)
@@ -237,6 +247,8 @@ cdef class Heap:
 
     def release(self, uint32_t block):
         """Drop this process's hold, once for each ``put``."""
+        if not is_mine(self.owner):
+            return
         if block in self.counts:
             self.kept.discard(block)
             return  # a view lives: its death clears the bit
@@ -246,13 +258,15 @@ cdef class Heap:
         """Drop another process's hold on its behalf: it handed the block over."""
         if holder >= RW_MAX_HOLDERS:
             raise ValueError(f"holder {holder}; a heap knows {RW_MAX_HOLDERS}")
-        check(rw_heap_release(&self.c, block, holder))
+        if is_mine(self.owner):
+            check(rw_heap_release(&self.c, block, holder))
 
     def forget(self, uint32_t holder):
         """Drop a dead process's hold on every block."""
         if holder >= RW_MAX_HOLDERS:
             raise ValueError(f"holder {holder}; a heap knows {RW_MAX_HOLDERS}")
-        rw_heap_forget(&self.c, holder)
+        if is_mine(self.owner):
+            rw_heap_forget(&self.c, holder)
 
     def refresh(self):
         if self.c.lists != NULL:
@@ -322,6 +336,9 @@ cdef class Heap:
 
     cdef int part(self) except -1:
         cdef size_t address, length
+        if self.parted or is_mine(self.owner):
+            return 0
+        self.parted = True  # what is written from now on, forks of this process inherit
         for address, length in self.viewed():
             if mmap(<void *>address, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED,
                     self.arena.c.fd, address - <size_t>self.arena.c.base) == MAP_FAILED:
@@ -329,13 +346,13 @@ cdef class Heap:
         return 0
 
     cdef list hold_viewed(self):
-        blocks = list(self.counts)
+        blocks = list(self.counts) if is_mine(self.owner) else []
         for block in blocks:
             self.hold(block)
         return blocks
 
     cdef int unhold_viewed(self, list blocks) except -1:
-        for block in blocks:
+        for block in blocks if is_mine(self.owner) else ():
             self.unhold(block)
         return 0
 
@@ -346,7 +363,7 @@ cdef class HeapView:
     """A buffer on shared memory. While it, or an array made on it, lives, the block is held."""
 
     def __dealloc__(self):
-        if self.heap is not None and self.fork_guard is _process:
+        if self.heap is not None and is_mine(self.owner):
             self.heap.unhold(self.block)
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):

@@ -20,12 +20,12 @@ Does not: limit cores or memory, retry (``ringwalk xargs`` does), or work from s
 
 from __future__ import annotations
 
-import os
 import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
+from ringwalk._core.ownership import is_owner, owner_token
 from ringwalk.distributors.channel import Stop, Submit, Terminate
 from ringwalk.distributors.exit_info import ExitInfo
 from ringwalk.distributors.journal import Kind, Record
@@ -92,7 +92,7 @@ class CommandDistributor:
         self._grace = grace
         self._orders = Orders(output)
         self._streams = stdout, stderr
-        self._owner = os.getpid()
+        self._owner = owner_token()
         self._link: Link | None = None
         self._started = False
         self._open: dict[str, int] = {}  # submitted or running, in order, each with its step
@@ -348,14 +348,15 @@ class CommandDistributor:
             )
 
     def _check_owner(self) -> None:
-        if os.getpid() != self._owner:
+        if not is_owner(self._owner):
             raise ForkedError(
-                f"this distributor belongs to process {self._owner}; make another one in a fork"
+                "this distributor belongs to the process that forked this one; make another one "
+                "here"
             )
 
 
 def _abandon(link: Link, grace: float, owner: int) -> None:
     """For a distributor that was not stopped."""
-    if os.getpid() == owner:
+    if is_owner(owner):
         link.close(time.monotonic() + grace + _SLACK_S)
         link.release()

@@ -20,6 +20,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from ringwalk._core.ownership import is_owner, owner_token
 from ringwalk._core.process import Undisturbed
 from ringwalk.errors import BrokenExecutorError, ClosedError, ForkedError, RingwalkError
 from ringwalk.futures.dispatcher import HEARTBEAT_S, Dispatcher
@@ -58,7 +59,7 @@ class Engine:
         progress: Progress | bool | None = None,
     ) -> None:
         self._progress = Counter(progress, "tasks")
-        self._owner = os.getpid()
+        self._owner = owner_token()
         self._lock = threading.RLock()  # the stream; a task's __reduce__ may submit
         self._leadership = Leadership(self._hand_over)  # the crew, and delivering
         self.closing = False
@@ -122,7 +123,7 @@ class Engine:
             self.expect()
 
     def _check(self) -> None:
-        if self._owner != os.getpid():
+        if not is_owner(self._owner):
             raise ForkedError(
                 "this executor belongs to the process that forked this one; make one here"
             )
@@ -133,7 +134,7 @@ class Engine:
 
     def cancel(self, sink: Sink) -> bool:
         """Take a task back that no worker has; its sink hears nothing. Nudge once it has."""
-        if self._owner != os.getpid():
+        if not is_owner(self._owner):
             return False
         with Undisturbed(), self._lock:
             cancelled = self._stream is not None and self._stream.cancel(sink)
@@ -160,7 +161,7 @@ class Engine:
 
     def wait(self, done: Callable[[], bool], timeout: float | None = None) -> None:
         """Tend the stream, or wait for who does, until ``done()`` or the timeout."""
-        if self._owner != os.getpid():
+        if not is_owner(self._owner):
             raise ForkedError("this future belongs to the process that forked this one")
         deadline = None if timeout is None else time.monotonic() + timeout
         while not done():
@@ -179,12 +180,12 @@ class Engine:
 
     def look(self) -> None:
         """Deliver what is final, without waiting."""
-        if self._owner == os.getpid():
+        if is_owner(self._owner):
             self._try_to_lead(lambda: True, None)
 
     def expect(self) -> None:
         """News are wanted though nobody waits here: have the dispatcher lead."""
-        if not self._dispatcher.expected and self._owner == os.getpid():
+        if not self._dispatcher.expected and is_owner(self._owner):
             self._dispatcher.expected = True
             self._dispatcher.kick()
 
@@ -286,7 +287,7 @@ class Engine:
     def retire(self) -> None:
         """Take no more tasks; end when none is open. Waits for no lock."""
         self.closing = True
-        own = self._owner == os.getpid()
+        own = is_owner(self._owner)
         if own:
             self._dispatcher.kick()
         # If another thread has the lock, it starts the dispatcher or calls this again.
@@ -305,7 +306,7 @@ class Engine:
 
         Nothing in a forked child: the tasks are its parent's.
         """
-        if self._owner != os.getpid():
+        if not is_owner(self._owner):
             return []
         with Undisturbed(), self._lock:
             stream = self._stream
@@ -327,7 +328,7 @@ class Engine:
         With a grace in seconds, tasks that are open after it fail and their workers are killed.
         """
         self.closing = True
-        if self._owner != os.getpid():
+        if not is_owner(self._owner):
             if self._stream is not None:
                 self._end(self._stream)
             return

@@ -9,13 +9,13 @@ the results of what did finish, and the rows of walker blocks are as they were.
 
 from __future__ import annotations
 
-import os
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NoReturn, Self, SupportsIndex
 
+from ringwalk._core.ownership import is_owner, owner_token
 from ringwalk._core.process import Undisturbed
 from ringwalk.config import resolve_num_workers, usable_cpus
 from ringwalk.errors import BusyError, ClosedError, ConfigError, ForkedError, MapError
@@ -121,7 +121,7 @@ class Mapper(ABC):
         self._returned: list[int] = []  # walkers whose segment returned its own row
         self._lock = threading.Lock()
         self._mapping_thread: int | None = None
-        self._owner = os.getpid()
+        self._owner = owner_token()
 
     # --- life --------------------------------------------------------------------------------
 
@@ -158,7 +158,7 @@ class Mapper(ABC):
             )
         workers = self._num_workers or resolve_num_workers(num_workers)
         threads = self._threads or max(1, usable_cpus() // workers)
-        self._owner = os.getpid()
+        self._owner = owner_token()
         self._cycle = first_cycle
         self._history = None
         setup = Setup(
@@ -251,7 +251,7 @@ class Mapper(ABC):
         """One map at a time: other threads wait, a map from inside a map is refused."""
         if self._setup is None:
             raise ClosedError("the mapper is not running; call init() or use it in a with block")
-        if self._owner != os.getpid():
+        if not is_owner(self._owner):
             raise ForkedError(
                 "this mapper belongs to the process that forked this one; make a mapper here"
             )

@@ -23,6 +23,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from ringwalk._core.ownership import is_owner, owner_token
 from ringwalk.errors import BusyError, ConfigError
 from ringwalk.memory.owner import Owner
 from ringwalk.memory.reclaim import unlink_if_same
@@ -57,7 +58,7 @@ class Claim:
     def __init__(self, path: Path) -> None:
         self._path = path.with_name(f".{path.name}.owner")
         fd = _take(self._path, path)
-        self.release = weakref.finalize(self, _release, self._path, fd, os.getpid())
+        self.release = weakref.finalize(self, _release, self._path, fd, owner_token())
         """Let go of the file. Idempotent; a forked child leaves its parent's claim alone."""
 
 
@@ -115,7 +116,7 @@ def _read(fd: int, claim: Path) -> _Record:
 
 
 def _release(claim: Path, fd: int, owner: int) -> None:
-    if os.getpid() == owner:
+    if is_owner(owner):
         with suppress(OSError):  # the folder itself may be gone
             unlink_if_same(claim, fd)
     os.close(fd)

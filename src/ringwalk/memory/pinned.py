@@ -17,11 +17,11 @@ import ctypes
 import importlib
 import importlib.util
 import mmap
-import os
 import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ringwalk._core.ownership import is_owner, owner_token
 from ringwalk.errors import ConfigError, PinError
 
 # In the order in which they are asked for.
@@ -95,13 +95,13 @@ def pin(memory: mmap.mmap, owner: object) -> Callable[[], object]:
             "memory leave pin_blocks=True away"
         ) from error
     # The mapping is among the arguments, so that it cannot go first.
-    ending = weakref.finalize(owner, _unpin, runtime, address, memory, os.getpid())
+    ending = weakref.finalize(owner, _unpin, runtime, address, memory, owner_token())
     ending.atexit = False  # CUDA may be gone by then; the driver forgets a process that ends
     return ending
 
 
-def _unpin(runtime: _Runtime, address: int, memory: mmap.mmap, pid: int) -> None:
-    if os.getpid() == pid:
+def _unpin(runtime: _Runtime, address: int, memory: mmap.mmap, owner: int) -> None:
+    if is_owner(owner):
         # A context that failed for good answers every call with its own error.
         with contextlib.suppress(RuntimeError):
             runtime.unregister(address)

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ringwalk._core import headroom
+from ringwalk._core.ownership import is_owner, owner_token
 from ringwalk._core.process import Undisturbed
 from ringwalk.errors import ClosedError, ConfigError, HeapFullError
 from ringwalk.memory.header import Header
@@ -72,7 +73,7 @@ class Segment:
             os.close(fd)
             raise
         self.fd = fd
-        self._release = weakref.finalize(self, _give_up, fd, unlink, os.getpid())
+        self._release = weakref.finalize(self, _give_up, fd, unlink, owner_token())
 
     @classmethod
     def create(cls, header: Header) -> Segment:
@@ -179,9 +180,9 @@ def _temporary_file(owner: Owner) -> Iterator[Path]:
         maker.unlink()
 
 
-def _give_up(fd: int, unlink: Path | None, owner_pid: int) -> None:
+def _give_up(fd: int, unlink: Path | None, owner: int) -> None:
     # A forked child inherits this call, but the name stays its parent's.
-    if unlink is not None and os.getpid() == owner_pid:
+    if unlink is not None and is_owner(owner):
         unlink_if_same(unlink, fd)
     os.close(fd)
 

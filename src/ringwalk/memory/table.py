@@ -27,6 +27,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from ringwalk._core.ownership import is_owner, owner_token
 from ringwalk._core.window import Window
 from ringwalk.closing import Closing
 from ringwalk.errors import ClosedError, ConfigError, ForkedError, HeapFullError
@@ -92,7 +93,7 @@ class Table(Closing):
             raise
         self.capacity = capacity
         """Rows that have room; more than ``len``, or as many."""
-        self._owner: int | None = os.getpid()
+        self._owner: int | None = owner_token()
 
     @classmethod
     def attach(cls, path: str | os.PathLike[str]) -> Self:
@@ -227,7 +228,7 @@ class Table(Closing):
 
     def _check_owner(self) -> None:
         self._check_open()
-        if self._owner != os.getpid():
+        if self._owner is None or not is_owner(self._owner):
             raise ForkedError(
                 "only the process that made a table can make rows in it; this one may read and "
                 "write those that exist"

@@ -24,6 +24,7 @@ from typing import Any, SupportsIndex, TypedDict
 
 import numpy as np
 
+from ringwalk._core.ownership import is_owner, owner_token
 from ringwalk._core.process import Undisturbed
 from ringwalk.closing import Closing
 from ringwalk.config import resolve_num_workers
@@ -97,7 +98,7 @@ class Runner(Closing, ABC):
         self._active: dict[int, _Active] = {}
         self._runs_by_fd: dict[int, int] = {}
         self._open: set[Attempt] = set()
-        self._owner = os.getpid()
+        self._owner = owner_token()
         self._launcher = Launcher()
         self._epoll = select.epoll()
         self._finalizer = weakref.finalize(
@@ -205,7 +206,7 @@ class Runner(Closing, ABC):
 
     def close(self) -> None:
         """Cancel what has not ended, and end every process. Idempotent; the table stays."""
-        if self._finalizer.alive and os.getpid() == self._owner:
+        if self._finalizer.alive and is_owner(self._owner):
             self.cancel_all()
         self._finalizer()
         self._progress.end()
@@ -321,14 +322,14 @@ class Runner(Closing, ABC):
             self._progress.fewer()
 
     def _check_usable(self) -> None:
-        if os.getpid() != self._owner:
+        if not is_owner(self._owner):
             raise ForkedError("this runner belongs to the process that forked this one")
         if not self._finalizer.alive:
             raise ClosedError("this runner was closed; make another")
 
 
 def _end(attempts: set[Attempt], launcher: Launcher, epoll: select.epoll, owner: int) -> None:
-    if os.getpid() == owner:
+    if is_owner(owner):
         for attempt in attempts:
             attempt.close()
         launcher.close()

@@ -25,6 +25,7 @@ import time
 import weakref
 from collections.abc import Mapping, Sequence
 
+from ringwalk._core.ownership import is_owner, owner_token
 from ringwalk._core.spawn import Child, Strings
 from ringwalk.errors import ClosedError
 from ringwalk.workers import keeper
@@ -76,7 +77,7 @@ class Launcher:
             stdin=subprocess.PIPE,
             process_group=0,  # a Ctrl-C at the terminal is not for it
         )
-        self._finalizer = weakref.finalize(self, _dismiss, self._keeper, self._null, os.getpid())
+        self._finalizer = weakref.finalize(self, _dismiss, self._keeper, self._null, owner_token())
 
     def next_mark(self) -> str:
         """A mark of its own for one run; set as ``keeper.VARIABLE`` in what the run starts."""
@@ -217,7 +218,7 @@ def _dismiss(process: subprocess.Popen[bytes], null: int, owner: int) -> None:
     assert process.stdin is not None
     os.close(null)
     with process.stdin as stdin:
-        if os.getpid() != owner:
+        if not is_owner(owner):
             return
         # Closing would not do: whoever was forked from this process has the pipe open as well.
         with contextlib.suppress(BrokenPipeError):

@@ -265,6 +265,8 @@ def run_lane(setup: Setup, inherited: Workspace, job: Job, slot: int, parent: in
                 continue
             if pid == 0:
                 gc.enable()
+                for own in space.heaps:  # the lane waits until the child is gone
+                    own.adopt()
                 run_child(setup, publish, job, task, slot, lane, call, mark)
             _, status = os.waitpid(pid, 0)
             heap.refresh()

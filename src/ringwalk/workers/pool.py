@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import weakref
 from collections.abc import Callable
 from typing import Literal
 
+from ringwalk._core.ownership import is_owner, owner_token
 from ringwalk._core.process import Undisturbed
 from ringwalk.memory import WalkerBlock
 from ringwalk.memory.codec import dumps_in_band
@@ -26,7 +26,7 @@ class Pool:
 
     Attributes:
         epoch: number of the last wave that ran; tags every hint, claim and result.
-        pid: the process that may use it. A forked child has the object, but not the pool.
+        owner: the process that may use it. A forked child has the object, but not the pool.
         memory_kills: tells deaths for want of memory from others.
     """
 
@@ -35,7 +35,7 @@ class Pool:
     ) -> None:
         check_not_importing_main()
         self.setup = setup
-        self.pid = os.getpid()
+        self.owner = owner_token()
         self.epoch = 0
         self.closed = False
         self.memory_kills = MemoryKills()
@@ -135,7 +135,7 @@ class Pool:
                 return
             self.closed = True
             try:
-                if self.pid == os.getpid():
+                if is_owner(self.owner):
                     self.crew.close()
                 else:
                     self.crew.release()

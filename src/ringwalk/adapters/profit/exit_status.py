@@ -16,6 +16,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from ringwalk._core.ownership import is_owner, owner_token
 from ringwalk.workers.bootstrap import flush_streams
 
 FAILURE = 1
@@ -26,11 +27,11 @@ def fail_at_exit(runner: Any) -> None:
     if Path(sys.argv[0]).name != "profit":  # a program that makes a runner itself
         return
     # The runner itself may be collected before, which closes it.
-    atexit.register(_look, runner.failed, weakref.ref(runner), os.getpid())
+    atexit.register(_look, runner.failed, weakref.ref(runner), owner_token())
 
 
-def _look(failed: Collection[int], reference: weakref.ref[Any], pid: int) -> None:
-    if not failed or os.getpid() != pid:
+def _look(failed: Collection[int], reference: weakref.ref[Any], owner: int) -> None:
+    if not failed or not is_owner(owner):
         return
     runner = reference()
     if runner is not None:
