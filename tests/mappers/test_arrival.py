@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import repeat
+from multiprocessing import RawArray, Value
+from multiprocessing.shared_memory import SharedMemory
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,8 +21,10 @@ from ringwalk import (
     Mapper,
     SegmentError,
     SerialMapper,
+    TaskMapper,
     ThreadMapper,
     TransferError,
+    WalkerBlock,
     WorkerMapper,
 )
 from ringwalk.errors import UnpicklableError
@@ -323,3 +331,122 @@ def test_a_repeated_array_that_nobody_writes_is_not_copied() -> None:
         (before,) = mapper.map([0], repeat(np.zeros(1000)))
         after = mapper.map(range(20), repeat(np.zeros(4_000_000)))
     assert max(after) - before < 16_000
+
+
+# --- arrays on memory that forked processes share ---------------------------------------------
+
+
+@contextmanager
+def on_file(folder: Path, values: np.ndarray[Any, Any]) -> Iterator[np.ndarray[Any, Any]]:
+    array = np.memmap(folder / "values", values.dtype, "w+", shape=values.shape)
+    array[:] = values
+    yield array
+    assert (np.fromfile(folder / "values", values.dtype).reshape(values.shape) == values).all()
+
+
+@contextmanager
+def in_shared_memory(folder: Path, values: np.ndarray[Any, Any]) -> Iterator[Any]:
+    memory = SharedMemory(create=True, size=values.nbytes)
+    array = np.ndarray(values.shape, values.dtype, memory.buf)
+    array[:] = values
+    try:
+        yield array
+        assert (array == values).all()
+    finally:
+        del array
+        memory.close()
+        memory.unlink()
+
+
+@contextmanager
+def in_nameless_memory(folder: Path, values: np.ndarray[Any, Any]) -> Iterator[Any]:
+    array = np.frombuffer(mmap.mmap(-1, values.nbytes), values.dtype).reshape(values.shape)
+    array[:] = values
+    yield array
+    assert (array == values).all()
+
+
+RawArray("b", 1 << 20)  # the standard library keeps the memory of such arrays, for the next one
+
+
+@contextmanager
+def of_a_ctypes_array(folder: Path, values: np.ndarray[Any, Any]) -> Iterator[Any]:
+    array = np.frombuffer(RawArray("b", values.nbytes), values.dtype).reshape(values.shape)
+    array[:] = values
+    yield array
+    assert (array == values).all()
+
+
+@contextmanager
+def of_a_block(folder: Path, values: np.ndarray[Any, Any]) -> Iterator[Any]:
+    with WalkerBlock(len(values), x=(values.shape[1:], values.dtype)) as block:
+        block["x"] = values
+        yield block["x"]
+        assert (block["x"] == values).all()
+
+
+PLACES = [on_file, in_shared_memory, in_nameless_memory, of_a_ctypes_array, of_a_block]
+
+
+def total_and_overwrite(value: Any) -> float:
+    array = value
+    while not isinstance(array, np.ndarray):
+        array = array[0] if isinstance(array, list) else vars(array)["part"]
+    total = float(array.sum())
+    if array.flags.writeable:
+        array[...] = -1.0
+    return total
+
+
+@pytest.mark.parametrize("inputs", ["copy", "readonly"])
+@pytest.mark.parametrize("place", PLACES)
+def test_no_segment_writes_shared_memory_of_the_caller(
+    any_mapper: type[Mapper], place: Any, inputs: Any, tmp_path: Path
+) -> None:
+    values = np.random.default_rng(1).integers(0, 9, (3, 20_000)).astype("f8")
+    with (
+        place(tmp_path, values) as array,
+        any_mapper(total_and_overwrite, num_workers=2, inputs=inputs) as mapper,
+    ):
+        of_rows = [float(row.sum()) for row in values]
+        assert mapper.map(array) == of_rows
+        assert mapper.map([array[k] for k in range(3)]) == of_rows
+        assert mapper.map(repeat(array, 3)) == [sum(of_rows)] * 3
+        assert mapper.map([[array[:, ::2]], [SimpleNamespace(part=[array])]]) == [
+            float(values[:, ::2].sum()),
+            sum(of_rows),
+        ]
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_shared_memory_comes_readonly_where_it_is_asked_for(place: Any, tmp_path: Path) -> None:
+    values = np.ones((2, 20_000))
+    with (
+        place(tmp_path, values) as array,
+        TaskMapper(lambda a: a.flags.writeable, num_workers=1, inputs="readonly") as mapper,
+    ):
+        assert mapper.map([array, array[:, 1:]]) == [False, True]  # the second is pickled whole
+
+
+def test_what_pickle_refuses_is_shared_with_task_processes() -> None:
+    def count(counter: Any) -> None:
+        with counter.get_lock():
+            counter.value += 1
+
+    counter = Value("i")
+    with TaskMapper(count, num_workers=2) as mapper:
+        mapper.map(repeat(counter, 5))
+    assert counter.value == 5
+
+
+def test_a_large_file_is_not_read_for_a_task(tmp_path: Path) -> None:
+    def anonymous_kib(array: np.ndarray[Any, Any]) -> int:
+        array[0] = 1.0
+        with open("/proc/self/smaps_rollup") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("Anonymous:"))
+
+    large = np.memmap(tmp_path / "large", "f8", "w+", shape=(8_000_000,))
+    with TaskMapper(anonymous_kib, num_workers=1) as mapper:
+        small, much = mapper.map([np.zeros(3), large])
+    assert much - small < 32_000
+    assert large[0] == 0.0

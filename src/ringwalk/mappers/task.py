@@ -24,7 +24,8 @@ class TaskMapper(ProcessMapper):
         walker_task_type: a subclass of ``ringwalk.Worker``, to change how a segment is run.
 
     ``worker_init`` runs in every task process. Arrays in arguments are the process's private
-    copies whatever ``inputs`` says.
+    copies whatever ``inputs`` says; of those on memory that a fork shares (a writable
+    ``np.memmap``, ``SharedMemory``), it gets a copy that refuses writing with "readonly".
     """
 
     def __init__(

@@ -64,6 +64,7 @@ from ringwalk.workers.openmp import release_openmp_threads
 from ringwalk.workers.plan import WorkerSpace, Workspace
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.streams import part_from_parent
+from ringwalk.workers.unshared import unshared
 from ringwalk.workers.watch import Watch
 
 START_TIMEOUT_S = 30.0
@@ -242,6 +243,7 @@ def run_lane(setup: Setup, inherited: Workspace, job: Job, slot: int, parent: in
         part_views()
         space = WorkerSpace(inherited.plan, inherited.arena, inherited.wake_fd, slot)
         space.codec.names = False  # a view that a task may have written is its own
+        job = unshared(job, setup.inputs)
         board, heap = space.board, space.codec.own
         publish = Publisher(space)
         # What a child need not make itself, it need not copy pages for. A context it must make.
