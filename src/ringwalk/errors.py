@@ -85,7 +85,19 @@ class MapError(RingwalkError):
         super().__init__(message)
         self.walker = walker
         self.results: Mapping[int, Any] = {}
-        self.errors: Mapping[int, MapError] = {walker: self}
+        # None stands for the error itself: it may have all results, so it must die when it is
+        # dropped, not when the collector finds a cycle.
+        self._errors: dict[int, MapError | None] = {walker: None}
+
+    @property
+    def errors(self) -> Mapping[int, MapError]:
+        return {walker: error or self for walker, error in self._errors.items()}
+
+    @errors.setter
+    def errors(self, errors: Mapping[int, MapError]) -> None:
+        self._errors = {
+            walker: None if error is self else error for walker, error in errors.items()
+        }
 
     @property
     def completed(self) -> list[int]:

@@ -91,9 +91,9 @@ def part_views():
         (<Heap>heap).part()
 
 
-# The collector may not clear the handle or the views of a dead cycle: a view's __dealloc__ uses
-# both. They refer to nothing that refers to them.
-@cython.no_gc_clear
+# no_gc: a handle and its views refer to nothing that refers to them. The collector may not clear
+# what a handle of a dead cycle refers to: the __dealloc__ of a view needs it.
+@cython.no_gc
 @cython.final
 cdef class Heap:
     """This process's handle on one heap.
@@ -357,7 +357,7 @@ cdef class Heap:
         return 0
 
 
-@cython.no_gc_clear  # see Heap
+@cython.no_gc  # see Heap
 @cython.final
 cdef class HeapView:
     """A buffer on shared memory. While it, or an array made on it, lives, the block is held."""

@@ -78,7 +78,10 @@ class Future(concurrent.futures.Future[Any]):
             self._engine.wait(self._is_over, timeout)
         if self._state == _FINISHED and self._exception is None:
             return self._result
-        return super().result(0)
+        try:
+            return super().result(0)
+        finally:
+            del self  # what is raised refers to this frame, and the future to what is raised
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the task raised, or None; waits for it. Raises TimeoutError."""

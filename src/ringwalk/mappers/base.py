@@ -352,14 +352,22 @@ class Mapper(ABC):
         """
 
 
-def raise_first(errors: Mapping[int, MapError], results: Mapping[int, Any]) -> None:
-    """Raise the error of the lowest walker, if there is one, with all that finished."""
+def raise_first(errors: dict[int, MapError], results: Mapping[int, Any]) -> None:
+    """Raise the error of the lowest walker, if there is one, with all that finished.
+
+    Empties ``errors``: what is raised refers to its callers' frames, and none of them may refer to
+    it, or the results stay until the collector finds the cycle.
+    """
     if not errors:
         return
     first = errors[min(errors)]
     first.results = results
     first.errors = dict(sorted(errors.items()))
-    raise first
+    errors.clear()
+    try:
+        raise first
+    finally:
+        del first
 
 
 def _check_callable(name: str, value: Any) -> None:

@@ -137,3 +137,15 @@ class Attempt:
             self.error.__cause__ = error
         outcome = "done" if self.error is None else "failed"
         self.ran = Ran(walker, worker, 1, outcome, queued_ns, began, now_ns())
+
+    def book(self, errors: dict[int, MapError], done: dict[int, Any]) -> bool:
+        """Enter the outcome in one of them, and keep neither. True: the segment succeeded.
+
+        The error's traceback leads to frames that have the attempt; see ``raise_first``.
+        """
+        error, self.error = self.error, None
+        if error is None:
+            done[self.walker] = self.result
+            return True
+        errors[self.walker] = error
+        return False

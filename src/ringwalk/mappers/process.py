@@ -157,6 +157,7 @@ class ProcessMapper(Mapper):
             if wave.errors or errors:
                 done.update(wave.outcome())
                 errors.update(wave.errors)
+                wave.errors.clear()  # see raise_first
                 if self._options.on_error == "stop":
                     break
         if monitor is not None:

@@ -40,15 +40,14 @@ class SerialMapper(Mapper):
             with kept_globals(setup.seed):
                 attempt = Attempt(call, mark, walker, 0, history.began_ns)
             history.ran.append(attempt.ran)
-            if attempt.error is not None:
-                errors[walker] = attempt.error
-            else:
-                results[walker] = done[walker] = attempt.result
+            succeeded = attempt.book(errors, done)
+            if succeeded:
+                results[walker] = attempt.result
                 if isinstance(attempt.result, Returned):
                     self._returned.append(walker)
             self._progress.tell(walker + 1, arguments.count)
             if errors and self._options.on_error == "stop":
                 break
-            if each and attempt.error is None:
+            if each and succeeded:
                 yield walker
         raise_first(errors, done)

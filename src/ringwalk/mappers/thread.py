@@ -77,12 +77,11 @@ class ThreadMapper(Mapper):
                 finished += 1
                 outcome = future.result()
                 history.ran.append(outcome.ran)
-                if outcome.error is not None:
-                    errors[outcome.walker] = outcome.error
+                if not outcome.book(errors, done):
                     if self._options.on_error == "stop":
                         pending = _uncancelled(pending)
                 else:
-                    results[outcome.walker] = done[outcome.walker] = outcome.result
+                    results[outcome.walker] = outcome.result
                     if isinstance(outcome.result, Returned):
                         self._returned.append(outcome.walker)
                     if each:

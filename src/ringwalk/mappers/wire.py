@@ -89,7 +89,7 @@ class Wire:
 
     def _sent(self, column: Column, position: Iterator[int], count: int) -> Column:
         if isinstance(column, Rows):
-            return RemoteRows(self._pool.number_of(column.block))
+            return RemoteRows(self._pool.blocks.number_of(column.block))
         if isinstance(column, Indexed) and any(column.values is values for values in self.carried):
             return Carried(next(position), count)
         return column
@@ -107,7 +107,7 @@ class Wire:
             cycle,
             tuple(columns[:split]),
             named,
-            self._pool.living_blocks(),
+            self._pool.blocks.living(),
             self._pool.renewed,
         )
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import Literal
 
 from ringwalk._core.ownership import is_owner, owner_token
 from ringwalk._core.process import Undisturbed
-from ringwalk.memory import WalkerBlock
 from ringwalk.memory.codec import dumps_in_band
 from ringwalk.observe.memory import peak_of
+from ringwalk.workers.blocks import KnownBlocks
 from ringwalk.workers.crew import Crew, Death, MemoryKills
 from ringwalk.workers.job import Renewed
 from ringwalk.workers.lanes import LaneCrew
@@ -27,6 +26,7 @@ class Pool:
     Attributes:
         epoch: number of the last wave that ran; tags every hint, claim and result.
         owner: the process that may use it. A forked child has the object, but not the pool.
+        blocks: of its maps.
         memory_kills: tells deaths for want of memory from others.
     """
 
@@ -39,8 +39,7 @@ class Pool:
         self.epoch = 0
         self.closed = False
         self.memory_kills = MemoryKills()
-        self._blocks: dict[int, weakref.ref[WalkerBlock]] = {}
-        self._next_block = 0
+        self.blocks = KnownBlocks()
         self.renewed: Renewed | None = None
         self._renewed_block = -1
         self._renewed_bytes = b""
@@ -48,7 +47,9 @@ class Pool:
         self.crew: Crew
         try:
             if kind == "persistent":
-                self.crew = PersistentCrew(setup, self.space, start_method, self._find_descriptor)
+                self.crew = PersistentCrew(
+                    setup, self.space, start_method, self.blocks.find_descriptor
+                )
             else:
                 self.crew = LaneCrew(setup, self.space)
         except BaseException:
@@ -95,25 +96,6 @@ class Pool:
         number = 1 if self.renewed is None else self.renewed.number + 1
         self.renewed = Renewed(number, heap.place(block), len(pickled))
         self._renewed_block, self._renewed_bytes = block, pickled
-
-    def number_of(self, block: WalkerBlock) -> int:
-        """The number under which workers know a block; given at its first map."""
-        for number, known in self._blocks.items():
-            if known() is block:
-                return number
-        self._next_block += 1
-        self._blocks[self._next_block] = weakref.ref(block)
-        return self._next_block
-
-    def living_blocks(self) -> tuple[int, ...]:
-        """Numbers of the blocks that still exist; workers close the others."""
-        self._blocks = {n: known for n, known in self._blocks.items() if known() is not None}
-        return tuple(self._blocks)
-
-    def _find_descriptor(self, number: int) -> int | None:
-        known = self._blocks.get(number)
-        block = None if known is None else known()
-        return None if block is None else block.fileno()
 
     def peaks(self) -> dict[int, int]:
         """Worker -> bytes that its process had resident at most; of those that live."""
