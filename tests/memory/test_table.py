@@ -190,6 +190,23 @@ def test_a_killed_owner_s_table_can_be_read_and_taken_over(tmp_path: Path) -> No
     assert os.listdir(tmp_path) == ["runs.npy"]
 
 
+@pytest.mark.parametrize("step", ["write", "link"])
+def test_what_a_killed_maker_left_is_reclaimed(tmp_path: Path, step: str) -> None:
+    def make() -> None:
+        # Before the step: the file has its first name alone then.
+        setattr(os, step, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+        RunTable(FIELDS, path=tmp_path / "runs.npy")
+
+    assert in_child(make) == -signal.SIGKILL
+    (left,) = os.listdir(tmp_path)
+    assert left.startswith(".runs.npy.owner-")
+    elsewhere = left.replace(f"-{socket.gethostname()}-", "-another.machine-")
+    assert elsewhere != left
+    (tmp_path / elsewhere).touch()
+    RunTable(FIELDS, path=tmp_path / "runs.npy").close()
+    assert sorted(os.listdir(tmp_path)) == sorted([elsewhere, "runs.npy"])
+
+
 def test_an_owner_on_another_machine_counts_as_alive(tmp_path: Path) -> None:
     claim = tmp_path / ".runs.npy.owner"
     claim.write_text(

@@ -4,7 +4,8 @@
     study/.interface.npy.owner      {"pid": 123, "started": ..., "namespace": ..., "host": ...}
 
 The text appears whole (made under another name, then linked) and goes when the owner lets go of it
-or its interpreter ends. After a kill it stays, and the next one who asks finds its owner dead.
+or its interpreter ends. After a kill it stays, and the next one who asks finds its owner dead; so
+does one under the other name, which says who made it.
 
 Guarantee: of those on one machine who ask at once, one gets it. On a file system that several
 machines share, an owner on another machine counts as alive, because nobody can tell.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import secrets
 import socket
 import time
@@ -43,9 +45,8 @@ class _Record:
         return cls(**asdict(Owner.current()), host=socket.gethostname(), since=now)
 
     def is_dead(self) -> bool:
-        if self.host != socket.gethostname():
-            return False
-        return Owner(self.pid, self.started, self.namespace).is_dead()
+        owner = Owner(self.pid, self.started, self.namespace)
+        return self.host == socket.gethostname() and owner.is_dead()
 
 
 class Claim:
@@ -63,11 +64,12 @@ class Claim:
 
 
 def _take(claim: Path, path: Path) -> int:
-    # Not by the process id: threads share one, and so may processes of several machines.
-    made = claim.with_name(f"{claim.name}-{secrets.token_hex(8)}")
+    _reclaim_unfinished(claim)
+    record = _Record.current()
+    made = claim.with_name(_unfinished_name(claim.name, record))
     fd = os.open(made, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        os.write(fd, json.dumps(asdict(_Record.current())).encode())
+        os.write(fd, json.dumps(asdict(record)).encode())
         while True:
             try:
                 os.link(made, claim)
@@ -80,6 +82,22 @@ def _take(claim: Path, path: Path) -> int:
         raise
     finally:
         made.unlink()
+
+
+def _unfinished_name(claim: str, record: _Record) -> str:
+    # Threads share a process id, hence the random end.
+    maker = f"{record.pid}-{record.started}-{record.namespace}-{record.host}"
+    return f"{claim}-{maker}-{secrets.token_hex(8)}"
+
+
+def _reclaim_unfinished(claim: Path) -> None:
+    """Remove what those who made a claim on the same file were killed over."""
+    ours = re.compile(re.escape(claim.name) + r"-(\d+)-(\d+)-(\d+)-(.+)-[0-9a-f]{16}")
+    for name in os.listdir(claim.parent):
+        if found := ours.fullmatch(name):
+            pid, started, namespace, host = found.groups()
+            if _Record(int(pid), int(started), int(namespace), host, since="").is_dead():
+                claim.with_name(name).unlink(missing_ok=True)  # another may be at it, too
 
 
 def _evict(claim: Path, path: Path) -> None:
