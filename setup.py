@@ -36,6 +36,7 @@ SOURCES = {
     "chain": [],
     "encoder": [],
     "decoder": [],
+    "leash": [],
     "private": [],
     "window": [],
 }

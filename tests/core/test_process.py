@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,48 @@ def test_fork_waits_for_threads_that_the_kernel_holds_up(tmp_path: Path) -> None
         str(pipe),
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "waited\n", "")
+
+
+def test_a_fork_holds_nothing_while_its_guard_is_busy() -> None:
+    done = script(
+        "import os\n"
+        "from ringwalk._core.process import fork\n"
+        "said = []\n"
+        "class Guard:\n"
+        "    busy = 2\n"
+        "    def acquire(self):\n"
+        "        said.append('try')\n"
+        "        self.busy -= 1\n"
+        "        return self.busy < 0\n"
+        "    def release(self):\n"
+        "        said.append('release')\n"
+        "os.register_at_fork(before=lambda: said.append('before'),\n"
+        "    after_in_parent=lambda: said.append('parent'))\n"
+        "pid = fork(Guard())\n"
+        "if pid == 0: os._exit(0)\n"
+        "os.waitpid(pid, 0)\n"
+        "print(*said)\n"
+    )
+    assert done.stderr == ""
+    assert done.stdout == "before try parent before try parent before try release parent\n"
+
+
+def test_a_guard_that_raises_leaves_the_hooks_undone(fork: Any) -> None:
+    class Guard:
+        def acquire(self) -> bool:
+            raise LookupError("guard")
+
+        def release(self) -> None:
+            raise AssertionError("it was not had")
+
+    def body() -> None:
+        lock = threading.Lock()
+        os.register_at_fork(before=lock.acquire, after_in_parent=lock.release)
+        with pytest.raises(LookupError, match="guard"):
+            process.fork(Guard())
+        assert not lock.locked()
+
+    assert fork(body).join() == 0
 
 
 def test_a_refused_fork_is_an_error(fork: Any) -> None:

@@ -37,6 +37,25 @@ def test_another_thread_may_get_the_signal() -> None:
     assert seen == ["block"]
 
 
+def test_ctrl_c_once_more_gets_through_to_a_block_that_hangs() -> None:
+    lock = threading.Lock()
+    lock.acquire()
+    sender = threading.Thread(target=press_until, args=(released := threading.Event(),))
+    with pytest.raises(KeyboardInterrupt):  # noqa: PT012  that of the first press
+        with Undisturbed():
+            sender.start()
+            with pytest.raises(KeyboardInterrupt):
+                lock.acquire()
+            released.set()
+            sender.join()
+        pytest.fail("the block has no end of its own")
+
+
+def press_until(released: threading.Event) -> None:
+    while not released.wait(0.5):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
 def test_handlers_are_as_before() -> None:
     before = signal.getsignal(signal.SIGINT)
     with Undisturbed():

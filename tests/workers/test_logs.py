@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from ringwalk import WorkerInitError, WorkerMapper
-from ringwalk.workers.logs import quiet_logging
+from ringwalk.workers.logs import HandlerLocks
 
 
 @pytest.fixture
@@ -47,14 +48,43 @@ def test_a_handler_that_stays_busy_is_a_reason_to_refuse(handler: logging.Handle
         assert mapper.map([-1]) == [1]
 
 
-def test_nobody_else_gets_in_meanwhile(handler: logging.Handler) -> None:
+def is_free(handler: logging.Handler) -> bool:
+    """Whether another thread could take its lock."""
     lock = handler.lock
     assert lock is not None
-    got = []
-    with quiet_logging():
-        thread = threading.Thread(target=lambda: got.append(lock.acquire(blocking=False)))
-        thread.start()
+
+    def take() -> bool:
+        taken = lock.acquire(blocking=False)
+        if taken:
+            lock.release()
+        return taken
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(take).result()
+
+
+def test_nobody_else_gets_in_meanwhile(handler: logging.Handler) -> None:
+    locks = HandlerLocks()
+    assert locks.acquire()
+    assert not is_free(handler)
+    locks.release()
+    assert is_free(handler)
+
+
+def test_one_busy_handler_leaves_the_others_free(handler: logging.Handler) -> None:
+    logger = logging.getLogger("ringwalk.tests.other_logs")
+    others = [logging.StreamHandler() for _ in range(8)]  # which of all is tried first is open
+    inside, leave = threading.Event(), threading.Event()
+    thread = threading.Thread(target=hold, args=(handler, inside, leave))
+    thread.start()
+    inside.wait()
+    try:
+        for other in others:
+            logger.addHandler(other)
+        assert not HandlerLocks().acquire()
+        assert all(is_free(other) for other in others)
+    finally:
+        leave.set()
         thread.join()
-    assert got == [False]
-    assert lock.acquire(blocking=False)
-    lock.release()
+        for other in others:
+            logger.removeHandler(other)

@@ -11,13 +11,15 @@ import os
 import signal
 import sys
 import threading
+from time import monotonic
 
 from libc.errno cimport errno
 from libc.string cimport memset
-from posix.time cimport nanosleep, timespec
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, nanosleep, timespec
 from posix.unistd cimport fork as c_fork
 from posix.unistd cimport getpid
 
+from ringwalk._core.leash cimport leave_others_leashes
 from ringwalk._core.status cimport RW_STALE, check
 
 from ringwalk.errors import WorkerInitError
@@ -66,14 +68,21 @@ cdef extern from "process.h" nogil:
 cdef extern from "template.h":
     int rw_template_run(int control, int owner, int workers)
 
-# How long a fork waits for other threads to leave what they compute outside Python, and how
-# often it looks: nothing tells when they do. Every thread of Python stands still meanwhile.
+# How long a fork waits for other threads to leave what they compute outside Python, every thread
+# of Python standing still, or what the guard is over; and how often it looks.
 cdef int PATIENCE_MS = 1000
 cdef long LOOK_NS = 1_000_000
 
 
-cdef int came = 0  # signals that came in a block of Undisturbed, as bits; main thread only
-cdef bint inside = False  # the main thread is in such a block
+# Of a block of Undisturbed; main thread only.
+cdef bint inside = False  # the main thread is in one
+cdef int came = 0  # signals that came in it, as bits
+cdef long came_at = 0  # seconds, when the first of them did
+cdef handler_t handle = NULL  # what the interpreter has for those that are held back
+
+# A block that holds a signal back for longer waits for something that nobody foresaw, a lock in
+# somebody's fork hook say. The user who presses Ctrl-C once more gets through.
+cdef long HELD_BACK_S = 5
 cdef unsigned long main_thread = threading.main_thread().ident
 
 
@@ -105,6 +114,13 @@ cdef bint alone() noexcept:
     return first == PyThreadState_Get() and PyThreadState_Next(first) == NULL
 
 
+cdef void rest() noexcept nogil:
+    cdef timespec pause
+    pause.tv_sec = 0
+    pause.tv_nsec = LOOK_NS
+    nanosleep(&pause, NULL)
+
+
 cdef int wait_for_others() noexcept:
     """Keep the GIL until every other thread of Python waits for it, or for something else.
 
@@ -116,11 +132,8 @@ cdef int wait_for_others() noexcept:
     Returns the thread that would not leave, or 0.
     """
     cdef int _look, thread = 0, quiet = 0
-    cdef timespec pause
     if alone():
         return 0
-    pause.tv_sec = 0
-    pause.tv_nsec = LOOK_NS
     for _look in range(PATIENCE_MS):
         thread = running_thread()
         if thread == 0 and rw_process_others_rest():
@@ -130,57 +143,75 @@ cdef int wait_for_others() noexcept:
                 return 0
         else:
             quiet = 0
-            nanosleep(&pause, NULL)
+            rest()
     return thread
 
 
-def fork():
+def fork(guard=None):
     """Fork this process; 0 in the child, the child's pid in the parent. Raises OSError.
 
     Runs the interpreter's own fork hooks, like ``os.fork``. It does not warn about other
     threads, as CPython 3.12+ does by their number: it waits until none of those that Python
-    knows computes. Raises WorkerInitError when one does not come to rest within a second.
+    knows computes. The guard is held meanwhile, see ``begin_fork``; it stays so in the child.
+    Raises WorkerInitError when one of them cannot be had within a second.
     """
-    begin_fork()
+    begin_fork(guard)
     cdef int pid = c_fork()
     if pid == 0:
         PyOS_AfterFork_Child()
         return 0
-    return end_fork(pid)
+    return end_fork(pid, guard)
 
 
-def fork_template(int control, int workers):
+def fork_template(int control, int workers, guard=None):
     """Fork a template, which forks workers; see csrc/template.h. Raises as ``fork`` does.
 
     Returns (its pid, -1) here, and (0, slot) in each worker.
     """
     cdef int slot, owner = getpid()
-    begin_fork()
+    begin_fork(guard)
     cdef int pid = c_fork()
     if pid == 0:
+        leave_others_leashes()  # a template runs no hooks
         slot = rw_template_run(control, owner, workers)
         PyOS_AfterFork_Child()
         return 0, slot
-    return end_fork(pid), -1
+    return end_fork(pid, guard), -1
 
 
 def become_template(int control, int owner, int workers):
     """Turn this process into a template for good. Returns in each worker: its slot."""
-    begin_fork()
+    begin_fork(None)
     cdef int slot = rw_template_run(control, owner, workers)
     PyOS_AfterFork_Child()
     return slot
 
 
-cdef int begin_fork() except -1:
-    """What must come before a fork. No Python code may run between the two."""
+cdef int begin_fork(guard) except -1:
+    """What must come before a fork. No Python code may run between the two.
+
+    The guard is a lock over what no other thread may be in the middle of. It comes after the
+    hooks, which wait for locks of all kinds as long as it takes: whoever holds one of those may
+    want what the guard holds. And while the hooks' locks are held, it may only try.
+    """
     if sys is None or sys.is_finalizing():  # None: this module was cleared already
         raise RuntimeError("the interpreter is shutting down: no process can be forked now")
     PyOS_BeforeFork()
+    cdef double deadline = monotonic() + PATIENCE_MS / 1000
+    while not guarded(guard):
+        if monotonic() > deadline:
+            raise WorkerInitError(
+                f"another thread has been inside {guard} for {PATIENCE_MS / 1000:g} s: a fork now "
+                "could leave the new process hanging there. Map when it is done, or use "
+                "WorkerMapper(start_method='spawn')"
+            )
+        with nogil:
+            rest()  # who is inside may want what the hooks held
+        PyOS_BeforeFork()
     # No Python code between here and the fork: it could let another thread have the GIL.
     cdef int busy = wait_for_others()
     if busy != 0:
-        PyOS_AfterFork_Parent()
+        end_fork(0, guard)
         raise WorkerInitError(
             f"thread {busy} of this process has been computing outside Python for "
             f"{PATIENCE_MS / 1000:g} s, in a BLAS call perhaps: a fork now could hang it and the "
@@ -190,11 +221,26 @@ cdef int begin_fork() except -1:
     return 0
 
 
-cdef int end_fork(int pid) except -1:
+cdef bint guarded(guard) except -1:
+    """Whether the guard could be had; if not, all that the hooks hold is let go as well."""
+    cdef bint held = False
+    try:
+        held = guard is None or guard.acquire()
+    finally:
+        if not held:
+            PyOS_AfterFork_Parent()
+    return held
+
+
+cdef int end_fork(int pid, guard) except -1:
     """What must come after a fork, in the parent."""
-    # errno must be read before the hooks run Python code.
+    # errno must be read before anything runs Python code.
     cdef int saved = errno
-    PyOS_AfterFork_Parent()
+    try:
+        if guard is not None:
+            guard.release()
+    finally:
+        PyOS_AfterFork_Parent()
     if pid < 0:
         raise OSError(saved, f"fork failed: {os.strerror(saved)}")
     return pid
@@ -262,13 +308,19 @@ def adopt_orphans():
 
 
 cdef void note_signal(int number) noexcept nogil:
-    global came
+    global came, came_at
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    if came == 0:
+        came_at = now.tv_sec
+    elif now.tv_sec - came_at > HELD_BACK_S:
+        handle(number)
     came |= 1 << number
 
 
 @cython.final
 cdef class Undisturbed:
-    """A block that Ctrl-C and SIGTERM come before or after, not in.
+    """A block that Ctrl-C and SIGTERM come before or after, not in, unless it takes long.
 
     Not by a signal mask: another thread, say of BLAS, would take the signal, and Python would
     raise in the main thread all the same. The handlers are exchanged, in C: two system calls for
@@ -318,10 +370,12 @@ cdef class Undisturbed:
 
 cdef bint exchange(int number, c_sigaction *before) noexcept:
     """Have a signal noted only. False: it is ignored or ends the process at once, and still is."""
+    global handle
     cdef c_sigaction ours
     sigaction(number, NULL, before)
     if before.sa_handler == SIG_DFL or before.sa_handler == SIG_IGN:
         return False
+    handle = before.sa_handler
     memset(&ours, 0, sizeof(ours))
     ours.sa_handler = note_signal
     sigaction(number, &ours, NULL)

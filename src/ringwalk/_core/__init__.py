@@ -18,7 +18,8 @@ __all__: list[str] = []
 
 _EXTENSIONS = (
     *("allocator", "arena", "board", "chain", "consumer", "decoder", "encoder", "event"),
-    *("headroom", "heap", "ownership", "private", "process", "ring", "rows", "spawn", "window"),
+    *("headroom", "heap", "leash", "ownership", "private", "process", "ring", "rows", "spawn"),
+    "window",
 )
 
 if _missing := [name for name in _EXTENSIONS if find_spec(f"{__name__}.{name}") is None]:

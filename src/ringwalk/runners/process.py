@@ -25,15 +25,18 @@ from pathlib import Path
 from socket import SHUT_RDWR, socket
 from typing import NoReturn
 
-from ringwalk._core.process import die_with_parent, prefer_as_victim, reset_signals
+from ringwalk._core.process import (
+    Undisturbed,
+    die_with_parent,
+    prefer_as_victim,
+    reset_signals,
+)
 from ringwalk.notebook import format_traceback
 from ringwalk.runners.attempt import Outcome, describe_exit
 from ringwalk.workers import keeper
-from ringwalk.workers.bootstrap import exit_code, fork_watched, forking, leave
+from ringwalk.workers.bootstrap import exit_code, fork_watched, leave, prepare_fork
 from ringwalk.workers.command import kill_tree
-from ringwalk.workers.cuda_guard import check_fork_safe
 from ringwalk.workers.messages import Kind, Message, pair, receive, send
-from ringwalk.workers.openmp import release_openmp_threads
 from ringwalk.workers.streams import part_from_parent
 
 Run = Callable[[int], object]
@@ -70,8 +73,7 @@ class RunProcess:
         once: bool,
         siblings: Iterable[RunProcess] = (),
     ) -> None:
-        check_fork_safe()
-        release_openmp_threads()
+        prepare_fork()
         parent = os.getpid()
         self._mark = mark
         self._once = once
@@ -85,7 +87,7 @@ class RunProcess:
                 process._channel.close()
             _live(run, log, mark, theirs, parent, limit=limit, once=once)
 
-        with theirs, forking():
+        with theirs, Undisturbed():  # a Ctrl-C would leave a process that nobody knows of
             try:
                 self.pid, self._pidfd = fork_watched(life)
             except BaseException:

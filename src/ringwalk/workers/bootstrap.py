@@ -8,15 +8,16 @@ import errno
 import os
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
-from ringwalk._core.process import Undisturbed, fork
+from ringwalk._core.process import fork
+from ringwalk.workers.cuda_guard import check_fork_safe
 from ringwalk.workers.devices import Device, bind_device, device_for
 from ringwalk.workers.loaded import thread_pools
-from ringwalk.workers.logs import quiet_logging
+from ringwalk.workers.logs import HandlerLocks
+from ringwalk.workers.openmp import release_openmp_threads
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.worker import Worker
 
@@ -34,22 +35,15 @@ _THREAD_VARIABLES = (
 # worth more than a moment.
 _FORK_PAUSES_S = (0.01, 0.05, 0.2)
 
-_FORKING = threading.Lock()
-# The child is forked with the lock taken; a mapper made inside its tasks wants it free.
-os.register_at_fork(after_in_child=_FORKING._at_fork_reinit)  # type: ignore[attr-defined]
 
+def prepare_fork() -> None:
+    """What can wait, or refuse, before signals are held back for the fork itself.
 
-@contextlib.contextmanager
-def forking() -> Iterator[None]:
-    """Around a fork and what must be done before anything else can happen.
-
-    Between making a leash (see lanes and persistent) and closing the parent's write end, no other
-    thread may fork here: its child would inherit the end and keep the leash taut. And a Ctrl-C
-    waits until the new process is on record, lest nobody know of it. The child must not leave the
-    block; ``reset_signals`` makes signals its own in it.
+    Raises CudaInParentError.
     """
-    with Undisturbed(), _FORKING:
-        yield
+    check_fork_safe()
+    release_openmp_threads()
+    flush_streams()
 
 
 def flush_streams() -> None:
@@ -79,7 +73,7 @@ def fork_watched(life: Callable[[], NoReturn]) -> tuple[int, int]:
     """Fork a process that lives ``life``; its pid and a pidfd of it. Raises as ``watched`` does."""
 
     def begin() -> int:
-        pid = patiently(fork)
+        pid = patiently(lambda: fork(HandlerLocks()))
         if pid == 0:
             life()
         return pid
@@ -92,9 +86,7 @@ def watched(begin: Callable[[], int]) -> tuple[int, int]:
 
     A process that cannot be watched is ended at once: raises OSError, and none is left.
     """
-    flush_streams()
-    with quiet_logging():
-        pid = begin()
+    pid = begin()
     try:
         return pid, os.pidfd_open(pid)
     except OSError:

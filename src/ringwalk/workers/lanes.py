@@ -30,6 +30,7 @@ from typing import Any, NoReturn
 
 from ringwalk._core.board import RUNNING, SLOT_READY
 from ringwalk._core.heap import hold_all, part_views, unhold_all
+from ringwalk._core.leash import let_leash_go, make_leash
 from ringwalk._core.process import (
     Undisturbed,
     die_with_parent,
@@ -42,14 +43,13 @@ from ringwalk.memory.codec import Codec
 from ringwalk.workers.bootstrap import (
     exit_code,
     fork_watched,
-    forking,
     leave,
     limit_threads,
     make_worker,
     patiently,
+    prepare_fork,
 )
 from ringwalk.workers.crew import Death, EarlyDeaths
-from ringwalk.workers.cuda_guard import check_fork_safe
 from ringwalk.workers.job import (
     Getter,
     Indexed,
@@ -106,11 +106,10 @@ class LaneCrew:
         board = self._space.board
         board.set_phase(slot, 0)
         board.set_child_status(slot, None)
-        check_fork_safe()
-        release_openmp_threads()
+        prepare_fork()
         parent = os.getpid()
-        with forking():
-            leash, theirs = os.pipe2(os.O_CLOEXEC)
+        with Undisturbed():  # a Ctrl-C would leave a lane that nobody knows of
+            leash, theirs = make_leash()
 
             def life() -> NoReturn:
                 os.close(leash)
@@ -119,10 +118,10 @@ class LaneCrew:
             try:
                 pid, pidfd = fork_watched(life)
             except BaseException:
-                os.close(theirs)
+                let_leash_go(theirs)
                 _let_go(leash)
                 raise
-            os.close(theirs)
+            let_leash_go(theirs)
             self._lanes[slot] = _Lane(pid, pidfd, leash, time.monotonic())
             self._slots_by_fd[pidfd] = slot
             self._watch.add(pidfd)

@@ -18,9 +18,8 @@ from ringwalk._core.arena import Arena
 from ringwalk._core.heap import hold_all, unhold_all
 from ringwalk.memory.by_value import dumps_by_value
 from ringwalk.workers.bootstrap import patiently, watched
-from ringwalk.workers.cuda_guard import check_fork_safe
+from ringwalk.workers.logs import HandlerLocks
 from ringwalk.workers.main_module import describe_main, import_main_when_needed, main_hidden
-from ringwalk.workers.openmp import release_openmp_threads
 from ringwalk.workers.plan import Plan, Workspace
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.template import Ends, become_template, run_worker
@@ -68,14 +67,12 @@ def fork_template(
 ) -> Template:
     def begin() -> int:
         order = ends.control.fileno(), setup.num_workers
-        pid, slot = patiently(lambda: process.fork_template(*order))
+        pid, slot = patiently(lambda: process.fork_template(*order, HandlerLocks()))
         if pid == 0:
             control.close()
             run_worker(setup, space.plan, space.arena, ends, slot)
         return pid
 
-    check_fork_safe()
-    release_openmp_threads()
     pid, pidfd = watched(begin)
     return Template(pidfd, control, lambda: os.waitpid(pid, 0))
 

@@ -1,51 +1,45 @@
 """Logging beside a fork: nobody may be inside a handler when it comes.
 
-A handler's file has a lock in C, which a thread keeps while it waits to go on after a write. Python
-makes logging's own locks new in a forked child, but not that one: it would be held for ever there,
-and the first segment that logs would hang.
+A handler's file has a lock in C, which a thread keeps while it waits to go on after a write, and
+handlers of other packages have locks of their own. Python makes logging's own locks new in a forked
+child, but not those: they would be held for ever there, and the first segment that logs would hang.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import time
-from collections.abc import Iterator
 from typing import Any
 
-from ringwalk.errors import WorkerInitError
-
-_PATIENCE_S = 1.0
 # A thread that logs all the time takes its lock back at once, unless Python's switch to another
-# thread, every 5 ms, finds it outside.
+# thread, every 5 ms, finds it outside; who waits for it in the kernel comes first.
 _TURN_S = 0.02
 
 
-@contextlib.contextmanager
-def quiet_logging() -> Iterator[None]:
-    """Keep other threads out of logging's handlers. The child of a fork must not leave the block.
+class HandlerLocks:
+    """The locks of all handlers, as one that can be tried. For the time of one fork."""
 
-    Raises:
-        WorkerInitError: one of them is inside for a second.
-    """
-    deadline = time.monotonic() + _PATIENCE_S
-    while True:
-        # All or none: a handler may write to another one, whose lock its thread waits for.
-        with contextlib.ExitStack() as held:
-            locks = _locks()
-            if all(_acquired(lock, held) for lock in locks):
-                yield
-                return
-        if time.monotonic() > deadline:
-            raise WorkerInitError(
-                f"another thread has been inside a logging handler for {_PATIENCE_S:g} s: a fork "
-                "now could leave the new process hanging when it logs. Map when it is done, or "
-                "use WorkerMapper(start_method='spawn')"
-            )
+    def __init__(self) -> None:
+        self._held: list[Any] = []
+
+    def acquire(self) -> bool:
+        """Take all, or none; waits for no lock longer than a turn, since it may hold others."""
+        for lock in _locks():
+            if not lock.acquire(timeout=_TURN_S):
+                self.release()
+                return False
+            self._held.append(lock)
+        return True
+
+    def release(self) -> None:
+        while self._held:
+            self._held.pop().release()
+
+    def __str__(self) -> str:
+        return "a logging handler"
 
 
 def _locks() -> list[Any]:
-    """Of the logging module, which a fork takes itself, and of every handler in use."""
+    """Of every handler that a logger has."""
     loggers = [logging.root, *list(logging.root.manager.loggerDict.values())]
     handlers = {
         handler
@@ -53,12 +47,4 @@ def _locks() -> list[Any]:
         if isinstance(logger, logging.Logger)
         for handler in list(logger.handlers)
     }
-    own: Any = logging._lock  # type: ignore[attr-defined]
-    return [own, *(handler.lock for handler in handlers if handler.lock is not None)]
-
-
-def _acquired(lock: Any, held: contextlib.ExitStack) -> bool:
-    if not lock.acquire(timeout=_TURN_S):
-        return False
-    held.callback(lock.release)
-    return True
+    return [handler.lock for handler in handlers if handler.lock is not None]

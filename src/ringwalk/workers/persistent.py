@@ -11,9 +11,10 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 
+from ringwalk._core.leash import let_leash_go, make_leash
 from ringwalk._core.process import Undisturbed
 from ringwalk.errors import CudaInParentError, RingwalkError, WorkerInitError
-from ringwalk.workers.bootstrap import forking
+from ringwalk.workers.bootstrap import prepare_fork
 from ringwalk.workers.crew import Death, EarlyDeaths, pid_of
 from ringwalk.workers.failure import Failure
 from ringwalk.workers.job import Job
@@ -109,10 +110,12 @@ class PersistentCrew:
             self._starting.add(slot)
 
     def _start_template(self) -> Template:
-        with forking():
+        if self._start_method == "fork":
+            prepare_fork()
+        with Undisturbed():  # a Ctrl-C would leave a template that nobody knows of
             ours, theirs = pair()
             try:
-                leash, held = os.pipe2(os.O_CLOEXEC)
+                leash, held = make_leash()
             except OSError:
                 ours.close()
                 theirs.close()
@@ -134,7 +137,7 @@ class PersistentCrew:
                 raise
             finally:
                 theirs.close()
-                os.close(held)
+                let_leash_go(held)
             template.leash = leash
             self._template = template
             self._watch.add(ours.fileno())

@@ -25,20 +25,18 @@ from typing import NoReturn
 from ringwalk._core import process
 from ringwalk._core.allocator import serve_numpy
 from ringwalk._core.arena import Arena
+from ringwalk._core.process import Undisturbed
 from ringwalk.errors import CudaInParentError
 from ringwalk.workers.bootstrap import (
     exit_code,
-    flush_streams,
-    forking,
     leave,
     limit_threads,
     make_worker,
+    prepare_fork,
 )
-from ringwalk.workers.cuda_guard import check_fork_safe
 from ringwalk.workers.failure import Failure
 from ringwalk.workers.loop import serve
 from ringwalk.workers.messages import Kind, Message, send
-from ringwalk.workers.openmp import release_openmp_threads
 from ringwalk.workers.plan import Plan, WorkerSpace
 from ringwalk.workers.remote import RemoteJobs
 from ringwalk.workers.setup import Setup
@@ -62,13 +60,11 @@ def become_template(setup: Setup, plan: Plan, arena: Arena, ends: Ends) -> NoRet
     code = 1
     try:
         try:
-            check_fork_safe()
+            prepare_fork()
         except CudaInParentError as error:
             send(ends.control, Message(Kind.REFUSED, body=str(error).encode()))
             leave(code)
-        release_openmp_threads()
-        flush_streams()
-        with forking():
+        with Undisturbed():
             slot = process.become_template(
                 ends.control.fileno(), ends.parent_pid, setup.num_workers
             )

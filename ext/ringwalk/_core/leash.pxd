@@ -1,0 +1,1 @@
+cdef void leave_others_leashes() noexcept
