@@ -90,6 +90,10 @@ def spawn_template(
     )
     with main_hidden():
         process.start()
+    # multiprocessing waits at exit for all children that it knows of, perhaps before we come to end
+    # this one: whose exit handlers come first depends on what the program happened to import.
+    children: set[BaseProcess] = multiprocessing.process._children  # type: ignore[attr-defined]
+    children.discard(process)
     assert process.pid is not None
     try:
         pidfd = os.pidfd_open(process.pid)
