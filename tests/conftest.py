@@ -20,6 +20,7 @@ import pytest
 
 from ringwalk import Mapper, SerialMapper, TaskMapper, ThreadMapper, WorkerMapper
 from ringwalk.memory.header import read_owner
+from ringwalk.memory.inherited import release_for_the_dead
 from ringwalk.memory.owner import Owner
 
 # A shell starts its background jobs with SIGINT ignored, and so would be every test of Ctrl-C.
@@ -165,11 +166,13 @@ def _standard_library_processes() -> None:
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     gc.collect()
+    release_for_the_dead()
     gc.freeze()  # or the collection after the test goes through all of every library again
     before = children(), _descriptors(), shared_memory()
     yield
     forkserver._forkserver._stop()  # type: ignore[attr-defined]  # where a test asked for one
     gc.collect()
+    release_for_the_dead()
     assert children() - before[0] == set(), "a child process is left"
     assert _descriptors() - before[1] == set(), "a descriptor is left"
     assert shared_memory() - before[2] == set(), "shared memory is left"

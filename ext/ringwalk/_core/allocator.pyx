@@ -88,6 +88,11 @@ def serve_numpy(list heaps, Heap heap not None):
     cnp.PyDataMem_SetHandler(PyCapsule_New(lender, _NAME, NULL))
 
 
+def copies_at_fork():
+    """Whether a process that is forked now gets copies of what this one views."""
+    return len(_heaps) > 0
+
+
 cdef list _copies = []  # of the fork that is going on: (address, bytes, where the copy is)
 
 

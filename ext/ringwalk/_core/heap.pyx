@@ -74,7 +74,8 @@ def hold_all():
 
     For the time that a forked child may use views it inherited: it cannot hold them itself.
     """
-    return [(heap, (<Heap>heap).hold_viewed()) for heap in living()]
+    held = [(heap, (<Heap>heap).hold_viewed()) for heap in living()]
+    return [(heap, blocks) for heap, blocks in held if blocks]
 
 
 def unhold_all(held):
@@ -89,6 +90,15 @@ def part_views():
     """
     for heap in living():
         (<Heap>heap).part()
+
+
+def inherits_views(Arena arena not None):
+    """Whether this process has private views of the memory, see ``part_views``, at its address."""
+    cdef Heap heap
+    for heap in living():
+        if heap.arena is arena and heap.counts and not is_mine(heap.owner):
+            return True
+    return False
 
 
 # no_gc: a handle and its views refer to nothing that refers to them. The collector may not clear
@@ -131,6 +141,7 @@ cdef class Heap:
         They share a holder bit, so the two may not use the handle at the same time.
         """
         self.owner = owner_token()
+        self.parted = False
 
     cdef int check_owner(self) except -1:
         if not is_mine(self.owner):
@@ -338,11 +349,11 @@ cdef class Heap:
         cdef size_t address, length
         if self.parted or is_mine(self.owner):
             return 0
-        self.parted = True  # what is written from now on, forks of this process inherit
         for address, length in self.viewed():
             if mmap(<void *>address, length, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED,
                     self.arena.c.fd, address - <size_t>self.arena.c.base) == MAP_FAILED:
                 check(RW_OS)
+        self.parted = True  # what this process writes now, those that it forks inherit
         return 0
 
     cdef list hold_viewed(self):

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import Any, Literal, SupportsIndex
 
+from ringwalk._core.ownership import is_owner
 from ringwalk.cluster.call import Call
 from ringwalk.cluster.cutter import Cutter
 from ringwalk.cluster.fleet import Fleet
@@ -135,7 +136,7 @@ class ClusterMapper(Mapper):
 
     def _stop(self) -> None:
         fleet, self._fleet = self._fleet, None
-        if fleet is None:
+        if fleet is None or not is_owner(self._owner):
             return
         fleet.retire()
         if fleet.engine is not self._engine:
@@ -165,7 +166,8 @@ class ClusterMapper(Mapper):
                 if each and not call.errors:
                     yield from fresh
         finally:
-            call.abandon()
+            if is_owner(self._owner):  # a forked child may end an iterator, not what it waits for
+                call.abandon()
             self._recorded().waves.sort(key=lambda wave: wave.first)
         self._returned = call.returned
         if call.errors:

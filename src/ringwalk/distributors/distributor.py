@@ -151,7 +151,8 @@ class CommandDistributor:
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.stop()
+        if is_owner(self._owner):  # a forked child that leaves the block ends nothing
+            self.stop()
 
     # Work
 

@@ -143,6 +143,8 @@ class Engine:
         return cancelled
 
     def running(self, sink: Sink) -> bool:
+        if not is_owner(self._owner):
+            return False
         with Undisturbed(), self._lock:
             return self._stream is not None and self._stream.running(sink)
 
@@ -191,6 +193,8 @@ class Engine:
 
     def nudge(self) -> None:
         """Something changed that waiting threads look at."""
+        if not is_owner(self._owner):
+            return
         with Undisturbed(), self._lock:
             if not self._leadership.vacant and self._stream is not None:
                 os.eventfd_write(self._stream.pool.space.wake_fd, 1)

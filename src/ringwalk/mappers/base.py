@@ -158,7 +158,9 @@ class Mapper(ABC):
             )
         workers = self._num_workers or resolve_num_workers(num_workers)
         threads = self._threads or max(1, usable_cpus() // workers)
-        self._owner = owner_token()
+        if not is_owner(self._owner):  # forked, from the middle of another thread's map perhaps
+            self._owner = owner_token()
+            self._lock, self._mapping_thread = threading.Lock(), None
         self._cycle = first_cycle
         self._history = None
         setup = Setup(
@@ -233,6 +235,7 @@ class Mapper(ABC):
                     column = [*arguments.positional, *arguments.named.values()][result.column]
                     result = column.block.begun(walker)  # type: ignore[union-attr]
                 yield walker, result
+                self._check_owner()  # a forked child has the iterator, too
             self._finish(arguments, results)
 
     def _finish(self, arguments: Arguments, results: list[Any]) -> None:
@@ -251,10 +254,7 @@ class Mapper(ABC):
         """One map at a time: other threads wait, a map from inside a map is refused."""
         if self._setup is None:
             raise ClosedError("the mapper is not running; call init() or use it in a with block")
-        if not is_owner(self._owner):
-            raise ForkedError(
-                "this mapper belongs to the process that forked this one; make a mapper here"
-            )
+        self._check_owner()
         if self._mapping_thread == threading.get_ident():
             raise BusyError("map was called from inside a running map of the same mapper")
         with self._lock:
@@ -266,6 +266,12 @@ class Mapper(ABC):
                 self._progress.end()
                 if self._history is not None:
                     self._history.end()
+
+    def _check_owner(self) -> None:
+        if not is_owner(self._owner):
+            raise ForkedError(
+                "this mapper belongs to the process that forked this one; make a mapper here"
+            )
 
     # --- what a mapper says of itself --------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from ringwalk._core.ownership import is_owner
 from ringwalk._core.process import Undisturbed, in_main_interpreter, is_elevated
 from ringwalk._core.process import harden as harden_process
 from ringwalk.errors import ClosedError, ConfigError, MapError
@@ -190,6 +191,8 @@ class ProcessMapper(Mapper):
         wave.close()
 
     def _give_up(self, pool: Pool, wave: Transaction) -> None:
+        if not is_owner(pool.owner):  # an iterator that ends in a forked child: the map goes on
+            return
         if self._monitor is not None:
             self._monitor.rest()
         try:

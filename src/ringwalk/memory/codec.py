@@ -33,6 +33,7 @@ from ringwalk._core.heap import Heap
 from ringwalk._core.private import restore
 from ringwalk.memory.buffers import REFERENCE, Inputs, Outgoing, take_in, take_in_again
 from ringwalk.memory.by_value import dumps_by_value
+from ringwalk.memory.inherited import release_for_the_dead
 
 # Below this a buffer travels inside the value: a block of its own costs about as much as
 # copying so many bytes twice more.
@@ -140,7 +141,8 @@ class Codec:
         self._decoder = Decoder()
 
     def begin(self) -> None:
-        """A new map: look again at what classes look like."""
+        """A new map: look again at what classes look like, and at who still has what."""
+        release_for_the_dead()
         self.encoder.begin()
         self._decoder.begin()
 

@@ -16,6 +16,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ringwalk._core.ownership import is_owner, owner_token
 from ringwalk.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ class Bar:
         self._finished, self._drawn = 0, time.monotonic()
         self._live.start()
         # It hides the cursor, which a program that ends early has to have back.
-        self._stop = weakref.finalize(self, self._live.stop)
+        self._stop = weakref.finalize(self, _give_back, self._live, owner_token())
 
     def end(self) -> None:
         """Draw the last state and give the cursor back. Idempotent."""
@@ -156,3 +157,9 @@ class Bar:
             self._live = None
             if self._stop is not None:
                 self._stop()
+
+
+def _give_back(live: RichProgress, owner: int) -> None:
+    """Have the terminal be as it was; the cursor of a forked child's parent is none of its own."""
+    if is_owner(owner):
+        live.stop()

@@ -198,6 +198,7 @@ class Runner(Closing, ABC):
 
     def cancel_all(self) -> None:
         """``cancel`` every run that has not ended."""
+        self._check_usable()
         waiting, self._queue = self._queue, deque()
         for run_id in waiting:
             self._fail(run_id, Outcome(False, error="was cancelled"), Status.CANCELLED)

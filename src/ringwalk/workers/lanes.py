@@ -26,10 +26,10 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from ringwalk._core.board import RUNNING, SLOT_READY
-from ringwalk._core.heap import hold_all, part_views, unhold_all
+from ringwalk._core.heap import part_views
 from ringwalk._core.leash import let_leash_go, make_leash
 from ringwalk._core.process import (
     Undisturbed,
@@ -90,12 +90,10 @@ class LaneCrew:
         self._slots_by_fd: dict[int, int] = {}
         self._job: Job | None = None
         self._early_deaths = EarlyDeaths()
-        self._held: list[Any] = []
         self._watch = Watch(space.wake_fd)
 
     def fill(self, job: Job | None) -> None:
         self._job = job
-        self._held = hold_all()  # views that the children inherit
         self._space.board.reopen()
         for slot in range(self._setup.num_workers):
             self.restart(slot)
@@ -201,8 +199,6 @@ class LaneCrew:
         self._space.forget(slot)
 
     def _forget_job(self) -> None:
-        held, self._held = self._held, []
-        unhold_all(held)
         self._job = None
 
     def close(self) -> None:
@@ -239,7 +235,7 @@ def run_lane(setup: Setup, inherited: Workspace, job: Job, slot: int, parent: in
         reset_signals()
         prefer_as_victim()
         limit_threads(setup.threads)
-        part_views()
+        part_views()  # as the hooks of the fork did, unless they failed, which they do silently
         space = WorkerSpace(inherited.plan, inherited.arena, inherited.wake_fd, slot)
         space.codec.names = False  # a view that a task may have written is its own
         job = unshared(job, setup.inputs)

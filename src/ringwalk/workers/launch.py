@@ -15,7 +15,6 @@ from typing import Any, Literal, NoReturn
 
 from ringwalk._core import process
 from ringwalk._core.arena import Arena
-from ringwalk._core.heap import hold_all, unhold_all
 from ringwalk.memory.by_value import dumps_by_value
 from ringwalk.workers.bootstrap import patiently, watched
 from ringwalk.workers.logs import HandlerLocks
@@ -41,8 +40,6 @@ class Template:
         self.worked = False  # a worker of it became ready
         self.leash = -1  # readable when the template and all its workers are dead
         self._wait = wait
-        # A forked template may use, in the segment function's closure, views that it inherited.
-        self._held = hold_all()
 
     def reap(self) -> None:
         """Take note of its end. It has ended, or was sent SIGKILL."""
@@ -54,8 +51,6 @@ class Template:
         os.close(self.pidfd)
         os.close(self.leash)
         self.control.close()
-        held, self._held = self._held, []
-        unhold_all(held)
 
 
 def fork_template(

@@ -8,6 +8,7 @@ from typing import Literal
 from ringwalk._core.ownership import is_owner, owner_token
 from ringwalk._core.process import Undisturbed
 from ringwalk.memory.codec import dumps_in_band
+from ringwalk.memory.inherited import release_for_the_dead
 from ringwalk.observe.memory import peak_of
 from ringwalk.workers.blocks import KnownBlocks
 from ringwalk.workers.crew import Crew, Death, MemoryKills
@@ -123,3 +124,4 @@ class Pool:
                     self.crew.release()
             finally:
                 self.space.close()
+                release_for_the_dead()

@@ -16,6 +16,7 @@ kills the workers (parent-death signal, tied to a thread that lives as long as t
 from __future__ import annotations
 
 import gc
+import os
 import pickle
 import socket
 import sys
@@ -25,6 +26,7 @@ from typing import NoReturn
 from ringwalk._core import process
 from ringwalk._core.allocator import serve_numpy
 from ringwalk._core.arena import Arena
+from ringwalk._core.heap import inherits_views
 from ringwalk._core.process import Undisturbed
 from ringwalk.errors import CudaInParentError
 from ringwalk.workers.bootstrap import (
@@ -83,6 +85,8 @@ def run_worker(setup: Setup, plan: Plan, arena: Arena, ends: Ends, slot: int) ->
         limit_threads(setup.threads)
         gc.freeze()  # a collection would copy every page that it marks
         channel = ends.workers[slot]
+        if inherits_views(arena):
+            arena = Arena.attach(os.dup(arena.fileno()))
         space = WorkerSpace(plan, arena, ends.wake, slot)
         part_from_parent()
         try:
