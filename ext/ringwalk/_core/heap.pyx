@@ -4,7 +4,7 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_FillInfo, PyBuffer_Release, PyObject_GetBuffer
 from cpython.object cimport PyObject
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 import weakref
 
@@ -200,6 +200,20 @@ cdef class Heap:
         cdef uint8_t *address = NULL
         check(rw_heap_data(&self.c, place, length, &address))
         return PyMemoryView_FromMemory(<char *>address, length, PyBUF_READ)
+
+    def begins_with(self, uint32_t block, data):
+        """Whether a block that this process holds begins with a buffer's bytes."""
+        cdef Py_buffer source
+        cdef uint8_t *address = NULL
+        cdef int difference
+        PyObject_GetBuffer(data, &source, PyBUF_SIMPLE)
+        try:
+            check(rw_heap_at(&self.c, block, 0, source.len, &address))
+            with nogil:
+                difference = memcmp(address, source.buf, source.len)
+        finally:
+            PyBuffer_Release(&source)
+        return difference == 0
 
     def peek_block(self, uint32_t block, uint64_t length):
         cdef uint8_t *address = NULL

@@ -58,7 +58,7 @@ class Calls:
         payload, blocks = encoded
         if _MAIN in payload and self._is_younger(payload, func):
             for block in blocks:
-                self._codec.own.release(block)
+                self._codec.release(block)
             return self._codec.dumps_by_value(call)
         return encoded
 

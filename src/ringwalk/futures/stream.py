@@ -24,6 +24,7 @@ from ringwalk._core.board import FAILED, RUNNING
 from ringwalk.errors import TaskDied
 from ringwalk.futures.calls import Calls, TaskExit
 from ringwalk.memory.codec import Encoded
+from ringwalk.memory.shared_blocks import SharedBlocks
 from ringwalk.workers.crew import Death
 from ringwalk.workers.failure import Failure
 from ringwalk.workers.job import Carried, Job
@@ -72,6 +73,7 @@ class Stream:
         self._heap = pool.space.codec.own
         self._max_retries = max_retries
         self._started = False
+        self.codec.shared = SharedBlocks(self._heap)
         self._calls = Calls(self.codec)
         self._epoch = pool.next_epoch()
         self._sinks: list[Sink | None] = []
@@ -211,7 +213,7 @@ class Stream:
 
     def _release(self, blocks: Sequence[int]) -> None:
         for block in blocks:
-            self._heap.release(block)
+            self.codec.release(block)
 
     # --- workers -------------------------------------------------------------------------------
 

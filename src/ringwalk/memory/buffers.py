@@ -19,6 +19,7 @@ import numpy as np
 
 from ringwalk._core.heap import Heap, HeapView, locate
 from ringwalk._core.private import PrivateCopy
+from ringwalk.memory.shared_blocks import SharedBlocks
 
 Inputs = Literal["copy", "readonly"]
 """How a segment gets the buffers of its arguments: a writable private copy, or a read-only view."""
@@ -41,19 +42,30 @@ class Outgoing:
         heaps: in which a buffer that lies there is not copied.
         gives: whether this process gives its holds away: a worker, not the parent.
         private: whether the receiver may write in the blocks that are written for it.
+        shared: where what is written is looked for first, and its holds are counted.
 
     Attributes:
         made: blocks of the own heap that were written.
         moved: bytes of them.
     """
 
-    def __init__(self, heaps: Sequence[Heap], own: Heap, *, gives: bool, private: bool) -> None:
+    def __init__(
+        self,
+        heaps: Sequence[Heap],
+        own: Heap,
+        *,
+        gives: bool,
+        private: bool,
+        shared: SharedBlocks | None = None,
+    ) -> None:
         self.made: list[int] = []
         self.moved = 0
         self._heaps = heaps
         self._own = own
         self._gives = gives
         self._private = private
+        self._put = own.put if shared is None else shared.put
+        self._release = own.release if shared is None else shared.release
         self._references: list[bytes] = []
         self._open: dict[int, HeapView] = {}  # number of a reference -> what may be given away
         self._named: set[tuple[int, int]] = set()
@@ -78,7 +90,7 @@ class Outgoing:
             self._references.append(b"")
 
     def _copied(self, raw: memoryview | HeapView, readonly: bool) -> bytes:
-        block = self._own.put(raw, self.made)
+        block = self._put(raw, self.made)
         self.moved += len(raw)
         flags = _HANDED_OVER | _COPIED
         flags |= (_READONLY if readonly else 0) | (_PRIVATE if self._private else 0)
@@ -112,7 +124,7 @@ class Outgoing:
         """Nothing is sent after all."""
         self._open.clear()
         for block in self.made:
-            self._own.release(block)
+            self._release(block)
         for heap, block in self._kept:
             heap.release(block)
 

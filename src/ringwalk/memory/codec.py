@@ -34,6 +34,7 @@ from ringwalk._core.private import restore
 from ringwalk.memory.buffers import REFERENCE, Inputs, Outgoing, take_in, take_in_again
 from ringwalk.memory.by_value import dumps_by_value
 from ringwalk.memory.inherited import release_for_the_dead
+from ringwalk.memory.shared_blocks import SharedBlocks
 
 # Below this a buffer travels inside the value: a block of its own costs about as much as
 # copying so many bytes twice more.
@@ -128,6 +129,8 @@ class Codec:
         moved: bytes of buffers that were copied to shared memory for payloads that this process
             encoded or decoded, in all.
         names: whether a buffer that lies in a heap already is named, and not copied.
+        shared: where large buffers that are written for open calls are looked for first; None,
+            and each is written for itself.
         taken: buffers that it decoded, in all.
         encoder: writes plain values, and only those.
     """
@@ -135,6 +138,7 @@ class Codec:
     def __init__(self, heaps: Sequence[Heap], own: int) -> None:
         self.moved = self.taken = 0
         self.names = True
+        self.shared: SharedBlocks | None = None
         self.heaps = heaps
         self.own = heaps[own]
         self.encoder = Encoder(OUT_OF_BAND_FROM, _REDUCERS)
@@ -172,6 +176,13 @@ class Codec:
         """
         payload, outgoing = self._pickle([value], False, dumps_by_value)
         return payload, outgoing.made
+
+    def release(self, block: int) -> None:
+        """Drop the hold on a block that was made for a payload."""
+        if self.shared is None:
+            self.own.release(block)
+        else:
+            self.shared.release(block)
 
     def dumps_repeated(self, value: object, inputs: Inputs) -> Encoded:
         """Write a value that each task reads anew; see ``Repeated``. Raises as ``dumps`` does.
@@ -230,7 +241,8 @@ class Codec:
 
     def _outgoing(self, private: bool) -> Outgoing:
         heaps = self.heaps if self.names else ()
-        return Outgoing(heaps, self.own, gives=self.own.index > 0, private=private)
+        gives = self.own.index > 0
+        return Outgoing(heaps, self.own, gives=gives, private=private, shared=self.shared)
 
     def _assemble(self, box: list[Any], value: bytes, outgoing: Outgoing) -> bytes:
         box.clear()
