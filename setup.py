@@ -65,6 +65,7 @@ setup(
             "auto_pickle": False,
             "autotestdict": False,
             "embedsignature": False,
+            "freethreading_compatible": True,  # what that rests on: ext/DESIGN.md
             "boundscheck": False,
             "wraparound": False,
         },

@@ -6,6 +6,7 @@ What we do otherwise on purpose, or cannot be asked by these tests, is in ``DEVI
 from __future__ import annotations
 
 import importlib
+import multiprocessing
 import unittest
 from typing import Any
 
@@ -60,6 +61,13 @@ DEVIATIONS = {
 
 class _Mixin(_found["ExecutorMixin"]):  # type: ignore[misc]
     executor_type = Executor
+    manager: Any = None
+
+    def create_event(self) -> Any:
+        """An event that can be sent to a worker; from 3.13.5 on the tests ask for it."""
+        if self.manager is None:  # which tearDown shuts down
+            self.manager = multiprocessing.get_context("spawn").Manager()
+        return self.manager.Event()
 
 
 class _ContextMixin(_found["ExecutorMixin"]):  # type: ignore[misc]

@@ -110,8 +110,11 @@ cdef class Heap:
 
     ``holder`` is the bit under which this process holds blocks. Views count in the process:
     the bit is set by the first view of a block and cleared when the last one dies, unless a
-    ``put`` that was not released holds the block as well. Holds the
-    GIL throughout, so views may die on any thread.
+    ``put`` that was not released holds the block as well.
+
+    Thread safety: views may be made and die on any thread, and several may allocate. What reads and
+    then changes the counts, the free lists or the bit is one critical section; with the GIL, which
+    none of them lets go, that costs nothing.
 
     A forked child makes handles of its own. With one that it inherited it changes nothing in
     shared memory, whatever dies or is closed there, unless it takes the place of the process that
@@ -177,7 +180,8 @@ cdef class Heap:
         self.check_owner()
         if self.c.lists == NULL:
             raise RuntimeError("only a heap's owner allocates in it")
-        status = rw_heap_alloc(&self.c, length, self.holder, &block)
+        with cython.critical_section(self):
+            status = rw_heap_alloc(&self.c, length, self.holder, &block)
         if status == RW_NO_MEMORY:
             refuse(length)
         check(status)
@@ -246,9 +250,10 @@ cdef class Heap:
         False, and nothing happened: there are other views.
         """
         self.check_owner()
-        if self.counts.get(block) != 1 or block in self.kept:
-            return False
-        self.kept.add(block)
+        with cython.critical_section(self):
+            if self.counts.get(block) != 1 or block in self.kept:
+                return False
+            self.kept.add(block)
         return True
 
     def given(self, uint32_t block):
@@ -274,10 +279,11 @@ cdef class Heap:
         """Drop this process's hold, once for each ``put``."""
         if not is_mine(self.owner):
             return
-        if block in self.counts:
-            self.kept.discard(block)
-            return  # a view lives: its death clears the bit
-        check(rw_heap_release(&self.c, block, self.holder))
+        with cython.critical_section(self):
+            if block in self.counts:
+                self.kept.discard(block)
+                return  # a view lives: its death clears the bit
+            check(rw_heap_release(&self.c, block, self.holder))
 
     cpdef release_for(self, uint32_t block, uint32_t holder):
         """Drop another process's hold on its behalf: it handed the block over."""
@@ -294,8 +300,9 @@ cdef class Heap:
             rw_heap_forget(&self.c, holder)
 
     def refresh(self):
-        if self.c.lists != NULL:
-            rw_heap_refresh(&self.c)
+        with cython.critical_section(self):
+            if self.c.lists != NULL:
+                rw_heap_refresh(&self.c)
 
     def usage(self):
         """Blocks, held blocks, held bytes and bytes promised by the kernel."""
@@ -309,39 +316,44 @@ cdef class Heap:
         }
 
     cdef int hold(self, uint32_t block) except -1:
-        cdef object count = self.counts.get(block)
-        if count is None:
-            if rw_heap_holds(&self.c, block, self.holder):
-                self.kept.add(block)
+        cdef object count
+        with cython.critical_section(self):
+            count = self.counts.get(block)
+            if count is None:
+                if rw_heap_holds(&self.c, block, self.holder):
+                    self.kept.add(block)
+                else:
+                    check(rw_heap_hold(&self.c, block, self.holder))
+                self.counts[block] = 1
             else:
-                check(rw_heap_hold(&self.c, block, self.holder))
-            self.counts[block] = 1
-        else:
-            self.counts[block] = count + 1
+                self.counts[block] = count + 1
         return 0
 
     cdef int unhold(self, uint32_t block) except -1:
-        cdef object count = self.counts.get(block)
-        if count is None:
-            return 0
-        if count == 1:
-            del self.counts[block]
-            if block in self.kept:
-                self.kept.discard(block)
+        cdef object count
+        with cython.critical_section(self):
+            count = self.counts.get(block)
+            if count is None:
+                return 0
+            if count == 1:
+                del self.counts[block]
+                if block in self.kept:
+                    self.kept.discard(block)
+                else:
+                    check(rw_heap_release(&self.c, block, self.holder))
             else:
-                check(rw_heap_release(&self.c, block, self.holder))
-        else:
-            self.counts[block] = count - 1
+                self.counts[block] = count - 1
         return 0
 
     cdef void *lend(self, size_t length, uint64_t most) except? NULL:
         """Memory that counts as a view, until ``take_back``; NULL if there is none for it."""
         cdef uint32_t block = 0
         cdef uint8_t *address = NULL
-        if (rw_heap_alloc_spare(&self.c, length, self.holder, most, &block) != RW_OK
-                or rw_heap_at(&self.c, block, 0, length, &address) != RW_OK):
-            return NULL
-        self.counts[block] = 1
+        with cython.critical_section(self):
+            if (rw_heap_alloc_spare(&self.c, length, self.holder, most, &block) != RW_OK
+                    or rw_heap_at(&self.c, block, 0, length, &address) != RW_OK):
+                return NULL
+            self.counts[block] = 1
         return address
 
     cdef size_t room(self, const void *address) noexcept:

@@ -88,11 +88,13 @@ cdef class RowMover:
                 memcpy(<uint8_t *>self.back.buf + offset, <uint8_t *>self.front.buf + offset,
                        self.stride)
         # A row that nobody but us has left serves again, as a tuple of ``zip`` does: making one and
-        # letting it go takes longer than an empty segment. None has many owners.
-        if Py_REFCNT(<PyObject *>self.last) > 1:
-            # RowBase.__new__(self.kind) would look the method up for as much as all the rest.
-            made = (<PyTypeObject *>self.kind).tp_new(self.kind, <PyObject *>(), NULL)
-            self.last = <RowBase>made
-            self.last._columns = self.columns
-        self.last.index_ = place
-        return self.last
+        # letting it go takes longer than an empty segment. None has many owners. Without the GIL
+        # two threads must not find the same one free: it is ours and the caller's on return.
+        with cython.critical_section(self):
+            if Py_REFCNT(<PyObject *>self.last) > 1:
+                # RowBase.__new__(self.kind) would look the method up for as much as all the rest.
+                made = (<PyTypeObject *>self.kind).tp_new(self.kind, <PyObject *>(), NULL)
+                self.last = <RowBase>made
+                self.last._columns = self.columns
+            self.last.index_ = place
+            return self.last
