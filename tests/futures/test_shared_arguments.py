@@ -120,3 +120,61 @@ def test_arrays_that_lie_where_another_lay_are_not_mistaken_for_it() -> None:
         with all_open(executor):
             futures = [executor.submit(take, np.full(LENGTH, float(k)), k) for k in range(CALLS)]
         assert [future.result() for future in futures] == [(float(k), k) for k in range(CALLS)]
+
+
+class Carrier:
+    """A callable object with a large state that pickle writes in band."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.calls = 0
+
+    def __call__(self, k: int) -> tuple[str, int, int]:
+        self.calls += 1
+        return self.text[:1], self.calls, k
+
+
+def head(text: str | bytes, k: int) -> tuple[str | bytes, int, int]:
+    return text[:1], 1, k
+
+
+LARGE = 1 << 20
+CARRIERS: list[Callable[[str], Callable[[int], Any]]] = [
+    lambda letter: functools.partial(head, letter * LARGE),
+    lambda letter: functools.partial(head, letter.encode() * LARGE),
+    lambda letter: Carrier(letter * LARGE),
+    lambda letter: Carrier(letter * LARGE).__call__,
+    lambda letter: functools.partial(lambda text, k: (text[:1], 1, k), letter * LARGE),
+]
+
+
+@pytest.mark.parametrize("make", CARRIERS)
+def test_a_large_callable_of_open_calls_is_written_once(make: Any) -> None:
+    with Executor(1) as executor:
+        for letter in "ab":
+            expected = make(letter)(0)[:2]
+            carrier = make(letter)
+            with all_open(executor):
+                futures = [executor.submit(carrier, k) for k in range(CALLS)]
+                futures += [executor.submit(make(letter), k) for k in range(CALLS)]
+                assert held_bytes(executor) < 3 * LARGE
+            assert [future.result() for future in futures] == [
+                (*expected, k) for k in [*range(CALLS)] * 2
+            ]
+            assert held_bytes(executor) < LARGE
+
+
+def test_a_large_callable_means_what_it_is_when_it_is_submitted() -> None:
+    carrier = Carrier("a" * LARGE)
+    with Executor(1) as executor:
+        futures = []
+        with all_open(executor):
+            for k in range(CALLS):
+                carrier.text = "abcdefghijk"[k // 10] * LARGE
+                futures.append(executor.submit(carrier, k))
+            futures.append(executor.submit(functools.partial(head, "short"), 0))
+        assert [future.result() for future in futures] == [
+            *[("abcdefghijk"[k // 10], 1, k) for k in range(CALLS)],
+            ("s", 1, 0),
+        ]
+    assert carrier.calls == 0

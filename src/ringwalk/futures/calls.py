@@ -13,8 +13,11 @@ from collections.abc import Sequence
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
 
+import numpy as np
+
+from ringwalk.futures.large_callables import LargeCallables, is_large, load
 from ringwalk.memory.by_value import dumps_by_value
-from ringwalk.memory.codec import Codec, Encoded
+from ringwalk.memory.codec import Codec, Encoded, dumps_in_band
 
 Call = tuple[Any, Sequence[Any], dict[str, Any]]
 
@@ -35,6 +38,8 @@ def run_call(call: Call) -> Any:
         name, func = func, _functions.get(func)
         if func is None:
             func = _functions[name] = pickle.loads(name)
+    elif type(func) is np.ndarray:
+        func = load(func)
     try:
         return func(*args, **kwargs)
     except SystemExit as stop:
@@ -49,18 +54,43 @@ class Calls:
         self._known = _definitions()
         # Looking a function up by its name costs more than the rest of a call's pickling.
         self._names: dict[Any, bytes] = {}
+        self._large = LargeCallables()
+
+    def begin(self) -> None:
+        """No call is open: a class may have been defined anew since, see ``_core/encoder``."""
+        self._codec.begin()
+        self._large.forget()
 
     def encode(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Encoded:
         """Write a call. Raises what pickling raises."""
         func = self._named(func)
+        if self._large and type(func) is not bytes:
+            func = self._apart(func)
         call = ((func, args, kwargs),)
         encoded = self._codec.dumps(call)
         payload, blocks = encoded
+        if is_large(payload) and type(func) not in (bytes, np.ndarray):
+            apart = self._apart(func)
+            if apart is not func:
+                self._release(blocks)
+                return self._codec.dumps(((apart, args, kwargs),))
         if _MAIN in payload and self._is_younger(payload, func):
-            for block in blocks:
-                self._codec.release(block)
+            self._release(blocks)
             return self._codec.dumps_by_value(call)
         return encoded
+
+    def _release(self, blocks: Sequence[int]) -> None:
+        for block in blocks:
+            self._codec.release(block)
+
+    def _apart(self, func: Any) -> Any:
+        """The pickle of a large callable; a small one as it is. Raises what pickling raises."""
+        pickled = dumps_in_band(func)
+        if not is_large(pickled):
+            return func
+        if _MAIN in pickled and self._is_younger(pickled, func):
+            pickled = dumps_by_value(func)
+        return self._large.same(pickled)
 
     def _named(self, func: Any) -> Any:
         """The pickle of a function; any other callable as it is."""

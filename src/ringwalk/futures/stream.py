@@ -91,8 +91,8 @@ class Stream:
 
     def submit(self, sink: Sink, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         """Queue one call. Raises what pickling raises."""
-        if not self.open:  # a class may have been defined anew since; see _core/plain
-            self.codec.begin()
+        if not self.open:
+            self._calls.begin()
         encoded = self._calls.encode(func, args, kwargs)
         self.open += 1
         if self._free:
