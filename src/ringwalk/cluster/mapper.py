@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, Literal, SupportsIndex
 
@@ -17,7 +17,7 @@ from ringwalk.config import resolve_num_workers
 from ringwalk.describe import text_of
 from ringwalk.errors import ClosedError, ConfigError
 from ringwalk.mappers.arguments import Arguments
-from ringwalk.mappers.base import Mapper, raise_first
+from ringwalk.mappers.base import Batches, Mapper, raise_first
 from ringwalk.mappers.options import check_choice, check_integer
 from ringwalk.mappers.worker import check_worker_type
 from ringwalk.workers.devices import check_devices
@@ -144,7 +144,7 @@ class ClusterMapper(Mapper):
 
     def _run(
         self, setup: Setup, arguments: Arguments, results: list[Any], *, each: bool
-    ) -> Iterator[int]:
+    ) -> Batches:
         if self._fleet is None:
             raise ClosedError("the mapper's nodes are gone; call cleanup() and init() again")
         self._epoch += 1
@@ -162,9 +162,10 @@ class ClusterMapper(Mapper):
             call.fill()
             while call.open:
                 fresh = call.advance()
+                self._check_open(setup)
                 self._progress.tell(call.finished, arguments.count)
                 if each and not call.errors:
-                    yield from fresh
+                    yield fresh
         finally:
             if is_owner(self._owner):  # a forked child may end an iterator, not what it waits for
                 call.abandon()

@@ -61,7 +61,8 @@ class NodeMapper(WorkerMapper):
 
     def run(self, load: Load) -> Transaction:
         """Run the load's segments to their end."""
-        with self._mapping():
+        with self._mapping() as setup, self._room.inside(self._end):
+            self._check_open(setup)
             pool = self._running_pool()
             columns = [self._column(load, k, each) for k, each in enumerate(load.columns)]
             split = len(columns) - len(load.names)
@@ -77,7 +78,7 @@ class NodeMapper(WorkerMapper):
                 cycle=load.cycle,
             )
             try:
-                for _ in self._run_wave(wave, end, [], each=False):
+                for _ in self._run_wave(setup, wave, end, [], each=False):
                     pass
             except BaseException:
                 self._give_up(pool, wave)

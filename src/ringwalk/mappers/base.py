@@ -11,12 +11,13 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, NoReturn, Self, SupportsIndex
 
 from ringwalk._core.ownership import is_owner, owner_token
 from ringwalk._core.process import Undisturbed
+from ringwalk.closing import Room
 from ringwalk.config import resolve_num_workers, usable_cpus
 from ringwalk.errors import BusyError, ClosedError, ConfigError, ForkedError, MapError
 from ringwalk.mappers.arguments import Arguments
@@ -39,6 +40,7 @@ from ringwalk.workers.setup import SegmentFunc, Setup, WorkerInit, offered_names
 from ringwalk.workers.worker import Worker
 
 SegmentTimes = dict[int, list[float]]
+Batches = Generator[Sequence[int]]  # of walkers
 
 
 class Mapper(ABC):
@@ -121,6 +123,7 @@ class Mapper(ABC):
         self._returned: list[int] = []  # walkers whose segment returned its own row
         self._lock = threading.Lock()
         self._mapping_thread: int | None = None
+        self._room = Room()
         self._owner = owner_token()
 
     # --- life --------------------------------------------------------------------------------
@@ -145,6 +148,15 @@ class Mapper(ABC):
                 have nothing to prepare are not waited for: then the next ``map`` says so.
             CudaInParentError: this process has started CUDA and would have to be forked.
         """
+        with self._room.inside(self._end):
+            self._init(segment_func, num_workers, cycle)
+
+    def _init(
+        self,
+        segment_func: SegmentFunc | None,
+        num_workers: SupportsIndex | None,
+        cycle: SupportsIndex,
+    ) -> None:
         if self._setup is not None:
             raise BusyError("the mapper is running already; call cleanup() before init()")
         _check_callable("segment_func", segment_func)
@@ -183,7 +195,15 @@ class Mapper(ABC):
         self._setup = setup
 
     def cleanup(self) -> None:
-        """End the workers. Idempotent; results that were returned stay valid."""
+        """End the workers. Idempotent; results that were returned stay valid.
+
+        A map that runs in another thread ends with ClosedError, and the workers after it. So they
+        do when this is called in a map itself, by its progress function or a signal handler; then
+        this does not wait for it.
+        """
+        self._room.clear(self._end)
+
+    def _end(self) -> None:
         self._setup = None
         self._stop()
 
@@ -205,8 +225,10 @@ class Mapper(ABC):
         Raises:
             ConfigError: unequal lengths or unusable arguments; nothing was started.
             MapError: a walker failed for good. Blocks are as they were before the call.
+            ClosedError: the mapper is not running, or was closed meanwhile.
         """
-        with self._mapping() as setup:
+        with self._mapping() as setup, self._room.inside(self._end):
+            self._check_open(setup)
             arguments = Arguments.of(args, kwargs)
             self._history = History.begin(setup, arguments, self._cycle)
             self._returned = []
@@ -225,18 +247,41 @@ class Mapper(ABC):
         early aborts the map. Raises as ``map`` does, when the next element is asked for.
         """
         with self._mapping() as setup:
-            arguments = Arguments.of(args, kwargs)
-            self._history = History.begin(setup, arguments, self._cycle)
-            self._returned = []
-            results: list[Any] = [None] * arguments.count
-            for walker in self._run(setup, arguments, results, each=True):
-                result = results[walker]
-                if isinstance(result, Returned):
-                    column = [*arguments.positional, *arguments.named.values()][result.column]
-                    result = column.block.begun(walker)  # type: ignore[union-attr]
-                yield walker, result
-                self._check_owner()  # a forked child has the iterator, too
-            self._finish(arguments, results)
+            with self._room.inside(self._end):
+                self._check_open(setup)
+                arguments = Arguments.of(args, kwargs)
+                self._history = History.begin(setup, arguments, self._cycle)
+                self._returned = []
+                results: list[Any] = [None] * arguments.count
+                columns = [*arguments.positional, *arguments.named.values()]
+                run = self._run(setup, arguments, results, each=True)
+            try:
+                while (fresh := self._next(setup, run)) is not None:
+                    for walker in fresh:
+                        result = results[walker]
+                        if isinstance(result, Returned):
+                            block = columns[result.column].block  # type: ignore[union-attr]
+                            result = block.begun(walker)
+                        yield walker, result
+                with self._room.inside(self._end):
+                    self._check_open(setup)
+                    self._finish(arguments, results)
+            finally:
+                with self._room.inside(self._end):
+                    run.close()
+
+    def _next(self, setup: Setup, run: Batches) -> Sequence[int] | None:
+        with self._room.inside(self._end):
+            self._check_open(setup)
+            return next(run, None)
+
+    def _check_open(self, setup: Setup) -> None:
+        """Raise ClosedError if somebody wants the mapper closed, or closed it, since a map began.
+
+        For every class of mapper to call when it looks around in a map.
+        """
+        if self._room.closing or self._setup is not setup:
+            raise ClosedError("cleanup() was called while the map ran; init() starts workers again")
 
     def _finish(self, arguments: Arguments, results: list[Any]) -> None:
         """All walkers succeeded: what the segments wrote becomes the state of the blocks."""
@@ -258,9 +303,12 @@ class Mapper(ABC):
         if self._mapping_thread == threading.get_ident():
             raise BusyError("map was called from inside a running map of the same mapper")
         with self._lock:
+            setup = self._setup
+            if setup is None:
+                raise ClosedError("cleanup() was called while another map ran")
             self._mapping_thread = threading.get_ident()
             try:
-                yield self._setup
+                yield setup
             finally:
                 self._mapping_thread = None
                 self._progress.end()
@@ -327,12 +375,13 @@ class Mapper(ABC):
         if self._setup is not None:
             self._refuse_pickle()
         state = self.__dict__.copy()
-        del state["_lock"]
+        del state["_lock"], state["_room"]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._lock = threading.Lock()
+        self._room = Room()
 
     def _refuse_pickle(self) -> NoReturn:
         raise TypeError("a running mapper cannot be pickled or copied: call cleanup() first")
@@ -350,8 +399,8 @@ class Mapper(ABC):
     @abstractmethod
     def _run(
         self, setup: Setup, arguments: Arguments, results: list[Any], *, each: bool
-    ) -> Iterator[int]:
-        """Run all walkers, filling results; with each, yield every walker when it succeeded.
+    ) -> Batches:
+        """Run all walkers, filling results; with each, yield those that succeeded as they do.
 
         Raises MapError when one failed; a GeneratorExit or any other exception at a yield
         aborts the map.

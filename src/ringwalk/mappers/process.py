@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import weakref
-from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from ringwalk._core.process import Undisturbed, in_main_interpreter, is_elevated
 from ringwalk._core.process import harden as harden_process
 from ringwalk.errors import ClosedError, ConfigError, MapError
 from ringwalk.mappers.arguments import Arguments
-from ringwalk.mappers.base import Mapper, raise_first
+from ringwalk.mappers.base import Batches, Mapper, raise_first
 from ringwalk.mappers.options import Seconds, check_choice
 from ringwalk.mappers.transaction import Transaction
 from ringwalk.observe.memory import peak_of
@@ -105,24 +105,32 @@ class ProcessMapper(Mapper):
         )
 
     def _stop(self) -> None:
-        if self._pool is not None and self._finalizer is not None:
+        with ExitStack() as ends:  # all of it, whatever one part raises
+            ends.callback(self._forget_pool)
+            if self._pool is not None:
+                # Not by the finalizer, which is spent at once: a Ctrl-C before close has begun
+                # would leave nobody to do it at exit.
+                ends.callback(self._pool.close)
+                self._remember(self._pool)
+
+    def _remember(self, pool: Pool) -> None:
+        """Keep what can be told of the last map when its workers cannot be asked any more."""
+        if not pool.closed:
             with Undisturbed():  # or Ctrl-C leaves a file that was just opened to the collector
-                self._last_memory = self._memory()  # its workers cannot be asked any more
-            if self._history is not None:
-                self._history.keep()
-            # Not by the finalizer, which is spent at once: a Ctrl-C before close has begun would
-            # leave nobody to do it at exit.
-            self._pool.close()
+                self._last_memory = self._memory()
+        if self._history is not None:
+            self._history.keep()
+
+    def _forget_pool(self) -> None:
+        if self._finalizer is not None:
             self._finalizer.detach()
         if self._monitor is not None:
             self._monitor.close()
-        self._monitor = None
-        self._pool = None
-        self._finalizer = None
+        self._monitor = self._pool = self._finalizer = None
 
     def _run(
         self, setup: Setup, arguments: Arguments, results: list[Any], *, each: bool
-    ) -> Iterator[int]:
+    ) -> Batches:
         pool = self._running_pool()
         expected = self._options.expected(self._seconds, arguments.count)
         history = self._recorded()
@@ -145,7 +153,7 @@ class ProcessMapper(Mapper):
             history.keep()
             history.waves.append(wave.wave)
             try:
-                yield from self._run_wave(wave, arguments.count, results, each=each)
+                yield from self._run_wave(setup, wave, arguments.count, results, each=each)
             except BaseException:
                 self._give_up(pool, wave)
                 raise
@@ -173,10 +181,13 @@ class ProcessMapper(Mapper):
         return self._pool
 
     def _run_wave(
-        self, wave: Transaction, total: int, results: list[Any], *, each: bool
-    ) -> Iterator[int]:
-        if self._monitor is not None:
-            wave.on_look = self._show_staff
+        self, setup: Setup, wave: Transaction, total: int, results: list[Any], *, each: bool
+    ) -> Batches:
+        def look() -> None:
+            self._check_open(setup)
+            self._show_staff()
+
+        wave.on_look = look
         wave.start()
         wave.on_look()
         while True:
@@ -185,7 +196,7 @@ class ProcessMapper(Mapper):
             results[first : first + len(wave.results)] = wave.results
             self._progress.tell(first + wave.finished, total)
             if each:
-                yield from fresh
+                yield fresh
             if not wave.open:
                 break
         wave.close()
@@ -193,9 +204,11 @@ class ProcessMapper(Mapper):
     def _give_up(self, pool: Pool, wave: Transaction) -> None:
         if not is_owner(pool.owner):  # an iterator that ends in a forked child: the map goes on
             return
-        if self._monitor is not None:
-            self._monitor.rest()
+        if pool.closed:  # by who cleaned up while an iterator was waiting
+            return
         try:
+            if self._monitor is not None:
+                self._monitor.rest()
             wave.abort()
         except BaseException:
             # Interrupted once more, or something will not die: leave nothing half done.

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 from ringwalk.errors import MapError
 from ringwalk.mappers.arguments import Arguments
-from ringwalk.mappers.base import Mapper, raise_first
+from ringwalk.mappers.base import Batches, Mapper, raise_first
 from ringwalk.mappers.local import Attempt, local_job, make_local_worker
 from ringwalk.workers.job import NoSources, Returned, make_call, make_marker
 from ringwalk.workers.setup import Setup
@@ -28,7 +27,7 @@ class SerialMapper(Mapper):
 
     def _run(
         self, setup: Setup, arguments: Arguments, results: list[Any], *, each: bool
-    ) -> Iterator[int]:
+    ) -> Batches:
         job = local_job(setup, arguments, self._cycle)
         call = make_call(setup, self._worker, job, NoSources())
         mark = make_marker(job, NoSources())
@@ -37,6 +36,7 @@ class SerialMapper(Mapper):
         history = self._recorded()
         history.workers = 1
         for walker in range(arguments.count):
+            self._check_open(setup)
             with kept_globals(setup.seed):
                 attempt = Attempt(call, mark, walker, 0, history.began_ns)
             history.ran.append(attempt.ran)
@@ -49,5 +49,5 @@ class SerialMapper(Mapper):
             if errors and self._options.on_error == "stop":
                 break
             if each and succeeded:
-                yield walker
+                yield (walker,)
         raise_first(errors, done)

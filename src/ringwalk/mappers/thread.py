@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from ringwalk._core.process import Undisturbed
 from ringwalk.errors import ConfigError, MapError
 from ringwalk.mappers.arguments import Arguments
-from ringwalk.mappers.base import Mapper, raise_first
+from ringwalk.mappers.base import Batches, Mapper, raise_first
 from ringwalk.mappers.local import Attempt, local_job, make_local_worker
 from ringwalk.workers.job import NoSources, Returned, make_call, make_marker
 from ringwalk.workers.setup import Setup
@@ -45,7 +44,7 @@ class ThreadMapper(Mapper):
 
     def _run(
         self, setup: Setup, arguments: Arguments, results: list[Any], *, each: bool
-    ) -> Iterator[int]:
+    ) -> Batches:
         job = local_job(setup, arguments, self._cycle)
         mark = make_marker(job, NoSources())
         history = self._recorded()
@@ -71,6 +70,7 @@ class ThreadMapper(Mapper):
                     future.add_done_callback(ended.put)
             while pending:
                 future = ended.get()
+                self._check_open(setup)
                 if future.cancelled():
                     continue
                 pending.remove(future)
@@ -85,7 +85,7 @@ class ThreadMapper(Mapper):
                     if isinstance(outcome.result, Returned):
                         self._returned.append(outcome.walker)
                     if each:
-                        yield outcome.walker
+                        yield (outcome.walker,)
                 self._progress.tell(finished, arguments.count)
         finally:
             # Threads cannot be ended. Of one that is done, an interrupt may have lost the news.

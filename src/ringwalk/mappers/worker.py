@@ -84,7 +84,8 @@ class WorkerMapper(ProcessMapper):
             ClosedError: the mapper is not running.
             Whatever pickling raises; the mapper then keeps the function it has.
         """
-        with self._mapping() as setup:
+        with self._mapping() as setup, self._room.inside(self._end):
+            self._check_open(setup)
             self._running_pool().renew(segment_func, as_started=as_started)
             self._setup = replace(
                 setup, segment_func=segment_func, offered=offered_names(segment_func)

@@ -41,9 +41,13 @@ class Death:
 
 
 def pid_of(pidfd: int) -> int | None:
-    """The process behind a descriptor; None when it has ended and was waited for."""
-    with open(f"/proc/self/fdinfo/{pidfd}", "rb") as file:
-        number = int(file.read().partition(b"\nPid:")[2].split(maxsplit=1)[0])
+    """The process behind a descriptor; None when it has ended and was waited for, or is hidden."""
+    try:
+        with open(f"/proc/self/fdinfo/{pidfd}", "rb") as file:
+            text = file.read()
+    except OSError:  # no descriptor to be had, or no /proc
+        return None
+    number = int(text.partition(b"\nPid:")[2].split(maxsplit=1)[0])
     return number if number > 0 else None
 
 
