@@ -175,7 +175,7 @@ class _Looker:
         if isinstance(value, (enum.Enum, np.dtype)):
             return kind.__name__, _of_dtype(value) if isinstance(value, np.dtype) else repr(value)
         if isinstance(value, np.generic) and not isinstance(value, np.void):
-            return kind.__name__, _of_dtype(value.dtype), value.tobytes()
+            return kind.__name__, _of_dtype(value.dtype), _bits(value)
         if kind is tuple and not value:
             return ()
         number, _ = self._met.get(id(value), (-1, None))
@@ -234,9 +234,14 @@ class _Looker:
 
 
 def _bits(array: Any) -> Any:
-    """All but what lies between fields, which no copy keeps."""
+    """All but what lies between fields and in the gaps of a long double, which no copy keeps."""
     names = array.dtype.names
-    return [_bits(array[name]) for name in names] if names else array.tobytes()
+    if names:
+        return [_bits(array[name]) for name in names]
+    data = array.tobytes()
+    if array.dtype.char in "gG" and np.finfo("g").nmant == 63:  # 10 bytes of 16 on x86-64
+        return np.frombuffer(data, np.uint8).reshape(-1, 16)[:, :10].tobytes()
+    return data
 
 
 def _of_dtype(dtype: Any) -> Any:

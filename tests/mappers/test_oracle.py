@@ -119,7 +119,7 @@ LAYOUTS: dict[str, Callable[[np.ndarray[Any, Any]], np.ndarray[Any, Any]]] = {
     "repeated": lambda a: np.broadcast_to(a, (2, *a.shape)),
     "part": lambda a: a[1:] if a.ndim else a,
     "array with a label": specimens.labelled,
-    "masked": lambda a: np.ma.MaskedArray(a, mask=np.ones(a.shape, bool)),
+    "masked": lambda a: np.ma.MaskedArray(a, mask=np.ones(a.shape, bool), fill_value=0),
 }
 
 
