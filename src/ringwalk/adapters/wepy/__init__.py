@@ -2,6 +2,10 @@
 
     from ringwalk.adapters.wepy import TaskMapper, WorkerMapper
 
+Every class of ``wepy.work_mapper.mapper`` and ``wepy.work_mapper.task_mapper`` can be imported from
+here. Those that Ringwalk does not replace, ``Worker`` and ``WalkerTaskProcess`` for instance, are
+wepy's own.
+
 What changes, and how to go back, is told in docs/adapters/wepy.md. The OpenMM worker types need
 OpenMM and are imported when they are asked for; the rest needs only wepy.
 """
@@ -10,8 +14,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from wepy.work_mapper.mapper import TaskException, WorkerException
-from wepy.work_mapper.task_mapper import TaskProcessException
+from wepy.work_mapper.mapper import (
+    PY_MAP,
+    ABCMapper,
+    ABCWorkerMapper,
+    Task,
+    TaskException,
+    Worker,
+    WorkerException,
+    WorkerKilledError,
+    WrapperException,
+)
+from wepy.work_mapper.task_mapper import (
+    TaskProcessException,
+    TaskProcessKilledError,
+    WalkerTaskProcess,
+)
 
 from ringwalk.adapters.wepy.serial import Mapper
 from ringwalk.adapters.wepy.task import TaskMapper
@@ -26,16 +44,25 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "PY_MAP",
+    "ABCMapper",
+    "ABCWorkerMapper",
     "Mapper",
     "OpenMMCPUWalkerTaskProcess",
     "OpenMMCPUWorker",
     "OpenMMGPUWalkerTaskProcess",
     "OpenMMGPUWorker",
+    "Task",
     "TaskException",
     "TaskMapper",
     "TaskProcessException",
+    "TaskProcessKilledError",
+    "WalkerTaskProcess",
+    "Worker",
     "WorkerException",
+    "WorkerKilledError",
     "WorkerMapper",
+    "WrapperException",
 ]
 
 
