@@ -37,28 +37,36 @@ def test_a_script_without_a_guard_is_not_run_again(tmp_path: Path, method: str) 
     assert answer.stdout.splitlines() == ["script runs", "[1, 2, 3]"]
 
 
-def test_objects_of_a_scripts_class_have_it_imported(tmp_path: Path) -> None:
+@pytest.mark.parametrize("guard", [GUARDED, BARE])
+def test_objects_of_a_scripts_class_bring_it_along(tmp_path: Path, guard: str) -> None:
     answer = run(
         tmp_path / "s.py",
         classes=CLASSES,
-        guard=GUARDED,
+        guard=guard,
         result="w.k + 1",
         walker="Walker",
         method="spawn",
     )
     assert answer.returncode == 0, answer.stderr
-    assert answer.stdout.splitlines()[-1] == "[1, 2, 3]"
+    assert answer.stdout.splitlines() == ["script runs", "[1, 2, 3]"]
 
 
-def test_without_a_guard_that_is_refused(tmp_path: Path) -> None:
-    answer = run(
-        tmp_path / "s.py",
-        classes=CLASSES,
-        guard=BARE,
-        result="w.k + 1",
-        walker="Walker",
-        method="spawn",
-    )
+ONE = """
+class Marker:
+    def __reduce__(self): return "ONE"
+ONE = Marker()
+"""
+
+
+def test_objects_that_a_script_names_have_it_imported(tmp_path: Path) -> None:
+    program = PLAIN.replace("{walker}(k)", "ONE")
+    script = tmp_path / "s.py"
+    parts = {"classes": ONE, "result": "type(w).__name__", "walker": "", "method": "spawn"}
+    script.write_text(program.format(guard=GUARDED, **parts))
+    answer = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert answer.stdout.splitlines()[-1] == "['Marker', 'Marker', 'Marker']", answer.stderr
+    script.write_text(program.format(guard=BARE, **parts))
+    answer = subprocess.run([sys.executable, script], capture_output=True, text=True)
     assert answer.returncode == 1
     assert "TransferError" in answer.stderr
     assert "put what it does under 'if __name__" in answer.stderr

@@ -13,7 +13,6 @@ import pytest
 from ringwalk import Executor, MapError, WorkerMapper
 from ringwalk.cluster.packing import Pack
 from ringwalk.memory.by_value import dumps_by_value
-from ringwalk.memory.codec import dumps_in_band
 
 
 def make_failing() -> tuple[Callable[[int], int], int]:
@@ -31,7 +30,7 @@ def codes(code: CodeType) -> list[CodeType]:
     return [code, *(c for const in code.co_consts if type(const) is CodeType for c in codes(const))]
 
 
-@pytest.mark.parametrize("dumps", [dumps_by_value, dumps_in_band, lambda f: Pack.of(f).data])
+@pytest.mark.parametrize("dumps", [dumps_by_value, lambda f: Pack.of(f).data])
 def test_code_keeps_the_name_of_its_file(dumps: Callable[[object], bytes]) -> None:
     sent = pickle.loads(dumps(make_failing()[0]))
     assert {code.co_filename for code in codes(sent.__code__)} == {__file__}

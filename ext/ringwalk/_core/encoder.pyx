@@ -92,6 +92,13 @@ cdef bint _is_plain(dtype):
     return dtype.names is None or all([_is_plain(dtype[name]) for name in dtype.names])
 
 
+def by_name(cls, names):
+    try:
+        return pickle.dumps((cls, names), 5)
+    except (pickle.PicklingError, AttributeError, TypeError):  # not found under its name
+        return None
+
+
 @cython.final
 cdef class Encoder:
     """Writes values one after another; knows the layouts it met. Not for two threads at once.
@@ -99,6 +106,7 @@ cdef class Encoder:
     Args:
         out_of_band_from: bytes from which on an array is not written, but handed back.
         others: classes whose objects pickle has to write whatever they look like.
+        pickled: gives the pickle of a class and attribute names, or None; default: by name.
     """
 
     cdef uint8_t *data
@@ -107,12 +115,14 @@ cdef class Encoder:
     cdef Py_ssize_t out_of_band_from
     cdef dict layouts  # class -> {attribute names: layout}, or None where pickle must do it
     cdef object others
+    cdef object pickled
     cdef dict dtypes  # of those without fields: dtype -> layout, or empty
     cdef dict memo  # id -> number; its objects belong to the value that is being written
     cdef list large
 
-    def __cinit__(self, Py_ssize_t out_of_band_from, others=()):
+    def __cinit__(self, Py_ssize_t out_of_band_from, others=(), pickled=None):
         self.others = others
+        self.pickled = pickled or by_name
         self.out_of_band_from = out_of_band_from
         self.layouts = {}
         self.dtypes = {}
@@ -124,7 +134,7 @@ cdef class Encoder:
     def begin(self):
         """A new map: look again at what was refused, and at what may have been defined anew."""
         self.layouts = {cls: layouts for cls, layouts in self.layouts.items()
-                        if layouts and is_current(cls)}
+                        if layouts and is_current(cls) and cls.__module__ != "__main__"}
 
     def dumps(self, value, list large):
         """The payload of a value, with a head of no buffers, as bytes; None if it is not plain.
@@ -374,10 +384,7 @@ cdef class Encoder:
         for name in names:
             if type(name) is not str or any(is_data_descriptor(c, name) for c in cls.__mro__):
                 return b""
-        try:
-            return pickle.dumps((cls, names), 5)
-        except (pickle.PicklingError, AttributeError, TypeError):  # not found under its name
-            return b""
+        return self.pickled(cls, names) or b""
 
     cdef bytes dtype_layout(self, dtype):
         """A dtype, pickled; empty where pickle has to take over."""

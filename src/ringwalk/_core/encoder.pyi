@@ -1,4 +1,4 @@
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
 from typing import Any, final
 
 import numpy.typing as npt
@@ -9,7 +9,12 @@ def are_light(values: Iterable[object], longest: int) -> bool: ...
 
 @final
 class Encoder:
-    def __new__(cls, out_of_band_from: int, others: Container[type] = ()) -> Encoder: ...
+    def __new__(
+        cls,
+        out_of_band_from: int,
+        others: Container[type] = (),
+        pickled: Callable[[type, tuple[str, ...]], bytes | None] | None = None,
+    ) -> Encoder: ...
     def begin(self) -> None: ...
     def extend(
         self,

@@ -1,14 +1,13 @@
 """Calls: what a submitted call is on its way to a worker, and how the worker runs it.
 
-Functions of modules go by name, at a fraction of a pickle's cost. What ``__main__`` got after the
-workers came, or got anew, goes by value: they do not know it, or know what it was before. That
+Functions of modules go by name, at a fraction of a pickle's cost. So do functions of ``__main__``,
+while the workers have them as they are now; else they go by value, see ``memory.main_names``. That
 holds for the function itself and for what the arguments refer to.
 """
 
 from __future__ import annotations
 
 import pickle
-import sys
 from collections.abc import Sequence
 from types import BuiltinFunctionType, FunctionType
 from typing import Any
@@ -17,11 +16,14 @@ import numpy as np
 
 from ringwalk.futures.large_callables import LargeCallables, is_large, load
 from ringwalk.memory.by_value import dumps_by_value
-from ringwalk.memory.codec import Codec, Encoded, dumps_in_band
+from ringwalk.memory.codec import Codec, Encoded
+from ringwalk.memory.fingerprint import Fingerprint
+from ringwalk.memory.main_names import MAIN
 
 Call = tuple[Any, Sequence[Any], dict[str, Any]]
 
-_MAIN = b"__main__"
+# A function that refers to something else at each call is another one each time.
+_MOST_FUNCTIONS = 256
 
 # In a worker: functions by their pickles.
 _functions: dict[bytes, Any] = {}
@@ -37,7 +39,8 @@ def run_call(call: Call) -> Any:
     if type(func) is bytes:
         name, func = func, _functions.get(func)
         if func is None:
-            func = _functions[name] = pickle.loads(name)
+            func = pickle.loads(name)
+            _remember(_functions, name, func)
     elif type(func) is np.ndarray:
         func = load(func)
     try:
@@ -47,13 +50,14 @@ def run_call(call: Call) -> Any:
 
 
 class Calls:
-    """Encodes calls for workers that know ``__main__`` as it is when this is made."""
+    """Encodes calls, each with its function as it is then."""
 
     def __init__(self, codec: Codec) -> None:
         self._codec = codec
-        self._known = _definitions()
         # Looking a function up by its name costs more than the rest of a call's pickling.
         self._names: dict[Any, bytes] = {}
+        self._names_of_main: dict[Any, bytes] = {}
+        self._values: dict[Any, tuple[Fingerprint, bytes]] = {}
         self._large = LargeCallables()
 
     def begin(self) -> None:
@@ -63,7 +67,7 @@ class Calls:
 
     def encode(self, func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Encoded:
         """Write a call. Raises what pickling raises."""
-        func = self._named(func)
+        func = self._pickled(func)
         if self._large and type(func) is not bytes:
             func = self._apart(func)
         call = ((func, args, kwargs),)
@@ -73,8 +77,9 @@ class Calls:
             apart = self._apart(func)
             if apart is not func:
                 self._release(blocks)
-                return self._codec.dumps(((apart, args, kwargs),))
-        if _MAIN in payload and self._is_younger(payload, func):
+                call = ((apart, args, kwargs),)
+                encoded = payload, blocks = self._codec.dumps(call)
+        if MAIN in payload and not self._is_known(payload, func):
             self._release(blocks)
             return self._codec.dumps_by_value(call)
         return encoded
@@ -85,46 +90,52 @@ class Calls:
 
     def _apart(self, func: Any) -> Any:
         """The pickle of a large callable; a small one as it is. Raises what pickling raises."""
-        pickled = dumps_in_band(func)
-        if not is_large(pickled):
-            return func
-        if _MAIN in pickled and self._is_younger(pickled, func):
-            pickled = dumps_by_value(func)
-        return self._large.same(pickled)
+        pickled = self._codec.dumps_in_band(func)
+        return self._large.same(pickled) if is_large(pickled) else func
 
-    def _named(self, func: Any) -> Any:
+    def _pickled(self, func: Any) -> Any:
         """The pickle of a function; any other callable as it is."""
         if type(func) not in (FunctionType, BuiltinFunctionType):
             return func
         name = self._names.get(func)
+        if name is not None:
+            return name
+        main = self._codec.main
+        if main is not None and func.__module__ == "__main__" and not main.have(func):
+            return self._by_value(func)
+        name = self._names_of_main.get(func)
         if name is None:
             try:
-                if func.__module__ == "__main__" and self._known.get(func.__qualname__) is not func:
-                    name = dumps_by_value(func)
-                else:
-                    name = pickle.dumps(func, 5)
+                name = pickle.dumps(func, 5)
             except (pickle.PicklingError, AttributeError, TypeError):  # a lambda, a method in C
                 return func
-            self._names[func] = name
+            of_main = func.__module__ == "__main__"
+            _remember(self._names_of_main if of_main else self._names, func, name)
         return name
 
-    def _is_younger(self, payload: bytes, func: Any) -> bool:
-        """Whether the arguments name what the workers do not know; rather once too often."""
-        own = func.count(_MAIN) if type(func) is bytes else 0
-        if payload.count(_MAIN) == own:
-            return False
-        return any(
-            name.encode() in payload
-            for name, value in _definitions().items()
-            if self._known.get(name) is not value
-        )
+    def _by_value(self, func: Any) -> Any:
+        if func.__qualname__ != func.__name__:  # local functions start anew at each call
+            return func
+        known = self._values.get(func)
+        if known is not None and known[0].complete and known[0].holds(func):
+            return known[1]
+        meaning = Fingerprint(func)  # first: a change from now on is seen at the next call
+        pickled = dumps_by_value(func, self._codec.main)
+        _remember(self._values, func, (meaning, pickled))
+        return pickled
+
+    def _is_known(self, payload: bytes, func: Any) -> bool:
+        """Whether the workers have what the arguments name; rather once too often not."""
+        main = self._codec.main
+        if main is None:
+            return True
+        if type(func) is bytes:
+            payload = payload.replace(func, b"", 1)
+        return MAIN not in payload or main.have_all(payload)
 
 
-def _definitions() -> dict[str, Any]:
-    """The functions and classes that ``__main__`` defines."""
-    return {
-        name: value
-        for name, value in vars(sys.modules["__main__"]).copy().items()
-        if isinstance(value, (FunctionType, type))
-        and getattr(value, "__module__", None) == "__main__"
-    }
+def _remember(known: dict[Any, Any], key: Any, value: Any) -> None:
+    """Add to what is known, of which the oldest is forgotten when it becomes too much."""
+    if len(known) >= _MOST_FUNCTIONS:
+        del known[next(iter(known))]
+    known[key] = value

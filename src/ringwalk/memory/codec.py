@@ -32,8 +32,9 @@ from ringwalk._core.encoder import Encoder
 from ringwalk._core.heap import Heap
 from ringwalk._core.private import restore
 from ringwalk.memory.buffers import REFERENCE, Inputs, Outgoing, take_in, take_in_again
-from ringwalk.memory.by_value import dumps_by_value
+from ringwalk.memory.by_value import BufferCallback, dumps_by_value
 from ringwalk.memory.inherited import release_for_the_dead
+from ringwalk.memory.main_names import MAIN, MainNames
 from ringwalk.memory.shared_blocks import SharedBlocks
 
 # Below this a buffer travels inside the value: a block of its own costs about as much as
@@ -61,7 +62,7 @@ def travels_as(kind: type, reduce: Callable[[Any], Any]) -> None:
 
 
 def _dumps_reduced(
-    value: object, *, protocol: int, buffer_callback: Callable[[pickle.PickleBuffer], Any]
+    value: object, *, protocol: int, buffer_callback: BufferCallback | None = None
 ) -> bytes:
     """``pickle.dumps`` with the reductions of ``travels_as``."""
     file = io.BytesIO()
@@ -104,18 +105,27 @@ def dumps_with_views(value: object) -> tuple[bytes, list[memoryview]]:
             raise plain from None
 
 
-def dumps_in_band(value: object) -> bytes:
-    """Pickle a value into one piece; by cloudpickle what plain pickle refuses.
+class _Classes:
+    """How the encoder's classes travel."""
 
-    Raises whatever pickle raised when both refuse.
-    """
-    try:
-        return pickle.dumps(value, protocol=5)
-    except _PICKLE_ERRORS as plain:
+    main: MainNames | None = None
+
+    def pickled(self, cls: Any, names: tuple[str, ...]) -> bytes | None:
+        """A class and the attributes of an instance; None if it cannot be pickled."""
+        described = (cls, names)
         try:
-            return dumps_by_value(value)
+            if self.main is None or cls.__module__ != "__main__" or self.main.have(cls):
+                return pickle.dumps(described, 5)
+        except _PICKLE_ERRORS:  # not found under its name
+            pass
+        try:
+            return dumps_by_value(described, self.main)
         except _PICKLE_ERRORS:
-            raise plain from None
+            return None
+
+
+class _Outdated(Exception):
+    """A pickle names what the other processes do not have as it is here."""
 
 
 class Codec:
@@ -141,8 +151,18 @@ class Codec:
         self.shared: SharedBlocks | None = None
         self.heaps = heaps
         self.own = heaps[own]
-        self.encoder = Encoder(OUT_OF_BAND_FROM, _REDUCERS)
+        self._classes = _Classes()
+        self.encoder = Encoder(OUT_OF_BAND_FROM, _REDUCERS, self._classes.pickled)
         self._decoder = Decoder()
+
+    @property
+    def main(self) -> MainNames | None:
+        """What the other processes have of ``__main__``; None: what this one has."""
+        return self._classes.main
+
+    @main.setter
+    def main(self, names: MainNames) -> None:
+        self._classes.main = names
 
     def begin(self) -> None:
         """A new map: look again at what classes look like, and at who still has what."""
@@ -169,12 +189,24 @@ class Codec:
         payload, outgoing = self._dumps([value], private)
         return payload, outgoing.made if outgoing else ()
 
+    def dumps_in_band(self, value: object) -> bytes:
+        """Pickle a value into one piece. Raises as ``dumps`` does."""
+        try:
+            return self._dumps_by_name(value, protocol=5)
+        except _Outdated:
+            return self._dumps_by_value(value, protocol=5)
+        except _PICKLE_ERRORS as plain:
+            try:
+                return self._dumps_by_value(value, protocol=5)
+            except _PICKLE_ERRORS:
+                raise plain from None
+
     def dumps_by_value(self, value: object) -> Encoded:
         """Write a value with the functions and classes of ``__main__`` themselves, not their names.
 
         Raises as ``dumps`` does.
         """
-        payload, outgoing = self._pickle([value], False, dumps_by_value)
+        payload, outgoing = self._pickle([value], False, self._dumps_by_value)
         return payload, outgoing.made
 
     def release(self, block: int) -> None:
@@ -219,10 +251,12 @@ class Codec:
         if plain is None:
             arrays.clear()
             try:
-                return self._pickle(box, private, _dumps_reduced if _REDUCERS else pickle.dumps)
+                return self._pickle(box, private, self._dumps_by_name)
+            except _Outdated:
+                return self._pickle(box, private, self._dumps_by_value)
             except _PICKLE_ERRORS as refused:
                 try:
-                    return self._pickle(box, private, dumps_by_value)
+                    return self._pickle(box, private, self._dumps_by_value)
                 except _PICKLE_ERRORS:
                     raise refused from None
         if not arrays:
@@ -233,6 +267,16 @@ class Codec:
                 # As bytes: numpy exports no buffer of dates.
                 outgoing.add(arrays.pop(0).reshape(-1, order="A").view(np.uint8).data)
             return self._assemble(box, plain[_COUNT.size :], outgoing), outgoing
+
+    def _dumps_by_name(self, value: object, **options: Any) -> bytes:
+        dumps = _dumps_reduced if _REDUCERS else pickle.dumps
+        pickled = dumps(value, **options)
+        if self.main is not None and MAIN in pickled and not self.main.have_all(pickled):
+            raise _Outdated
+        return pickled
+
+    def _dumps_by_value(self, value: object, **options: Any) -> bytes:
+        return dumps_by_value(value, self.main, **options)
 
     def _pickle(self, box: list[Any], private: bool, dumps: Any) -> tuple[bytes, Outgoing]:
         with self._outgoing(private) as outgoing:

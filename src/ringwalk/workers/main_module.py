@@ -1,13 +1,14 @@
 """The parent's script in a fresh interpreter: imported only if something of it is needed there.
 
 multiprocessing imports it at once, and so runs it, unless all its work stands under
-``if __name__ == "__main__":``. Segment functions and what they refer to travel by value, so most
-runs never need the script; for objects of a class that it defines, it is imported when the first
-one is unpickled.
+``if __name__ == "__main__":``. The functions and classes that it defines travel by value, so most
+runs never need the script; for an object that pickles as a name in it, it is imported when the
+first one is unpickled.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import types
 from collections.abc import Iterator
@@ -23,6 +24,8 @@ _KEYS = ("init_main_from_name", "init_main_from_path")
 def describe_main() -> dict[str, str]:
     """Where a fresh interpreter finds the script; empty where there is none (``python -c``)."""
     data = spawn.get_preparation_data("ringwalk")
+    if not os.path.exists(data.get("init_main_from_path", "/")):  # "<stdin>", or removed since
+        return {}
     return {key: data[key] for key in _KEYS if key in data}
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from ringwalk._core.leash import let_leash_go, make_leash
 from ringwalk._core.process import Undisturbed
 from ringwalk.errors import CudaInParentError, RingwalkError, WorkerInitError
+from ringwalk.memory.main_names import MainNames
 from ringwalk.workers.bootstrap import prepare_fork
 from ringwalk.workers.crew import Death, EarlyDeaths, pid_of
 from ringwalk.workers.failure import Failure
@@ -61,6 +62,8 @@ class PersistentCrew:
         self._ready: set[int] = set()
         self._early_deaths = EarlyDeaths()
         self._watch = Watch(space.wake_fd)
+        if start_method != "fork":
+            space.codec.main = MainNames({})
         self._slots_by_fd: dict[int, int] = {}
         for slot, (ours, _) in enumerate(self._channels):
             self._slots_by_fd[ours.fileno()] = slot
@@ -121,6 +124,8 @@ class PersistentCrew:
                 theirs.close()
                 raise
             start = fork_template if self._start_method == "fork" else spawn_template
+            if self._start_method == "fork":
+                self._space.codec.main = MainNames.now()
             ends = Ends(
                 os.getpid(),
                 self._space.arena.fileno(),

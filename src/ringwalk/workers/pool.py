@@ -7,7 +7,6 @@ from typing import Literal
 
 from ringwalk._core.ownership import is_owner, owner_token
 from ringwalk._core.process import Undisturbed
-from ringwalk.memory.codec import dumps_in_band
 from ringwalk.memory.inherited import release_for_the_dead
 from ringwalk.observe.memory import peak_of
 from ringwalk.workers.blocks import KnownBlocks
@@ -85,7 +84,7 @@ class Pool:
 
         Raises what pickling raises, and HeapFullError; the workers then keep what they have.
         """
-        pickled = dumps_in_band(func)
+        pickled = self.space.codec.dumps_in_band(func)
         if as_started:
             self._renewed_bytes = pickled
         if pickled == self._renewed_bytes:
