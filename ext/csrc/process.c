@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <link.h>
 #include <malloc.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,6 +21,10 @@ int rw_process_die_with_parent(int signum, pid_t expected_parent) {
         return RW_OS;
     /* The signal is only sent for a death after prctl. */
     return getppid() == expected_parent ? RW_OK : RW_STALE;
+}
+
+void rw_process_resume_without_parent(void) {
+    (void)prctl(PR_SET_PDEATHSIG, SIGCONT);
 }
 
 /* The letter that the kernel shows for what a thread of this process does; 0: it is gone. */

@@ -193,6 +193,7 @@ static void prepare(void) {
     (void)sigprocmask(SIG_SETMASK, &all, NULL);
     (void)signal(SIGTERM, SIG_DFL);
     (void)signal(SIGCHLD, SIG_DFL); /* where it is ignored nobody can be waited for */
+    rw_process_resume_without_parent();
     rw_process_prefer_as_victim();
     rw_process_keep_freed_memory();
 }

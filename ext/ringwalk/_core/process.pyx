@@ -56,6 +56,7 @@ cdef extern from "<signal.h>" nogil:
 
 cdef extern from "process.h" nogil:
     int rw_process_die_with_parent(int signum, int expected_parent)
+    void rw_process_resume_without_parent()
     bint rw_process_thread_runs(int tid)
     bint rw_process_others_rest()
     int rw_process_harden()
@@ -253,6 +254,11 @@ def die_with_parent(int expected_parent, int signum=signal.SIGKILL):
         return False
     check(status)
     return True
+
+
+def resume_without_parent():
+    """Be resumed, if stopped, when the thread that started this process ends; see process.h."""
+    rw_process_resume_without_parent()
 
 
 def libraries_loaded():

@@ -28,7 +28,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
-from ringwalk._core.process import adopt_orphans
+from ringwalk._core.process import adopt_orphans, resume_without_parent
 from ringwalk._core.spawn import handled_signals, reap
 from ringwalk.distributors.channel import Stop, Submit, Terminate, hear
 from ringwalk.distributors.journal import Kind, Record, append, goal_reached, pack
@@ -49,6 +49,7 @@ _TRANSIENT = (errno.EAGAIN, errno.ENOMEM)
 
 def supervise(settings: str) -> None:
     """The supervisor's whole life."""
+    resume_without_parent()  # to see that it is gone
     adopt_orphans()
     supervisor = Supervisor(**json.loads(settings))
     try:

@@ -9,6 +9,7 @@ import pickle
 import signal
 import socket
 from collections.abc import Callable
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import DupFd
 from typing import Any, Literal, NoReturn
@@ -143,10 +144,23 @@ class _SpawnedTemplate:
         self._main = state["main"]
 
     def __call__(self) -> NoReturn:
+        _let_fork_server_go()
         import_main_when_needed(self._main)
         setup: Setup = pickle.loads(self._pickled_setup)
         arena = Arena.attach(self._ends.arena)
         become_template(setup, self._plan, arena, self._ends)
+
+
+def _let_fork_server_go() -> None:
+    """In the fresh interpreter: do not keep the fork server, if one started it, from ending.
+
+    It ends when nobody holds this pipe any more. The end of the process that asked for the template
+    is then its end, too, and it is the parent whose end resumes a template that is stopped.
+    """
+    server: Any = forkserver._forkserver
+    if server._forkserver_alive_fd is not None:
+        os.close(server._forkserver_alive_fd)
+        server._forkserver_alive_fd = None
 
 
 def _received(carrier: Any) -> int:

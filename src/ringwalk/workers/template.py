@@ -9,8 +9,9 @@ and GPUs, is never forked in the middle of a run::
        +--- SPAWN, QUIT ----------->|
        |<-- SPAWNED + pidfd, EXITED-+
 
-Parent dies: the template sees its pidfd, kills the workers and ends. Template dies: the kernel
-kills the workers (parent-death signal, tied to a thread that lives as long as they do).
+Parent dies: the template sees its pidfd, kills the workers and ends; the kernel resumes it for
+that if it is stopped. Template dies: the kernel kills the workers (parent-death signal, tied to a
+thread that lives as long as they do).
 """
 
 from __future__ import annotations
