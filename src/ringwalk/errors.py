@@ -25,6 +25,10 @@ class RingwalkError(ChainedError):
         return UnpicklableError(f"{name}: {text} (the exception itself could not be pickled)")
 
 
+class RingwalkWarning(UserWarning):
+    """Something that will not end well, and that only the caller can change."""
+
+
 class ConfigError(RingwalkError, ValueError):
     """An argument was refused before anything started."""
 

@@ -20,7 +20,7 @@ from rich.table import Table
 
 from ringwalk.errors import ConfigError
 from ringwalk.observe.advice import size_text, time_text
-from ringwalk.observe.attach import Attached, Sample, find
+from ringwalk.observe.attach import Attached, Sample, WorkerSample, find
 
 Key = tuple[int, int]
 Look = dict[Key, Sample]
@@ -115,6 +115,12 @@ def tables(before: Mapping[Key, Sample], now: Mapping[Key, Sample]) -> Any:
     return Group(*(_table(before.get(key), sample) for key, sample in now.items()))
 
 
+def _running(worker: WorkerSample) -> str:
+    if worker.running is None:
+        return "idle"
+    return f"{time_text(worker.running)}, stuck {worker.stuck}".removesuffix(", stuck ")
+
+
 def _table(before: Sample | None, now: Sample) -> Table:
     state = f"map {now.cycle}: {now.finished:,} of {now.total:,}" if now.total else "no map"
     table = Table(
@@ -135,7 +141,7 @@ def _table(before: Sample | None, now: Sample) -> Table:
             worker.device,
             f"{worker.done:,}",
             f"{(worker.done - last) / passed:.3g}" if passed else "",
-            "idle" if worker.running is None else time_text(worker.running),
+            _running(worker),
             size_text(worker.memory) if worker.memory else "",
         )
     return table

@@ -30,6 +30,7 @@ from ringwalk.observe.progress import Counter, Progress
 from ringwalk.workers.launch import StartMethod
 from ringwalk.workers.pool import Pool
 from ringwalk.workers.setup import Setup
+from ringwalk.workers.stuck import warn_of
 from ringwalk.workers.watch import Events
 
 _engines: weakref.WeakSet[Engine] = weakref.WeakSet()
@@ -224,6 +225,7 @@ class Engine:
                 finally:
                     stream.board.awake()
                 self._attend(stream, events)
+                self._look_for_stuck(stream)
                 if not events and self._stream is not None:
                     with Undisturbed(), self._lock:
                         stream.look_after()
@@ -243,6 +245,10 @@ class Engine:
                 except (RingwalkError, OSError) as error:  # workers cannot be had
                     self._break(stream, error)
             self._deliver(stream)
+
+    def _look_for_stuck(self, stream: Stream) -> None:
+        if self._stream is not None:
+            warn_of(stream.crew.stuck.look(stream.crew, lambda _: "A task of the executor"))
 
     def _break(self, stream: Stream, cause: BaseException) -> None:
         message = self._broken = f"the executor's workers are gone: {cause}"

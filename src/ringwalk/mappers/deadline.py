@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from ringwalk._core.board import now_ns
+from ringwalk.observe.stuck import StuckWorker
 from ringwalk.workers.pool import Pool
 
 _SHORTEST_PATIENCE_S = 1.0
+
+
+def segment_name(walker: int) -> str:
+    """What a message calls a walker's segment."""
+    return f"The segment of walker {walker}"
 
 
 class Deadline:
@@ -13,14 +19,18 @@ class Deadline:
 
     Args:
         timeout: seconds that a segment may take; None for any time.
+        first: walker index of the wave's first task.
 
     Attributes:
         overran: tasks whose worker was killed because they took longer.
+        stuck: of these, those whose worker could never have gone on.
     """
 
-    def __init__(self, pool: Pool, timeout: float | None) -> None:
+    def __init__(self, pool: Pool, timeout: float | None, first: int) -> None:
         self.overran: set[int] = set()
+        self.stuck: dict[int, StuckWorker] = {}
         self._pool = pool
+        self._first = first
         self._board = pool.space.board
         self._timeout = timeout
         self._finished = 0
@@ -51,9 +61,18 @@ class Deadline:
                 continue
             running = True
             if 0 < self._board.started_ns(task) < latest:
-                self.overran.add(task)
+                self._note_overrun(task, worker)
                 self._pool.crew.kill(worker)  # at each look: it may be known only at the next
         return running
+
+    def _note_overrun(self, task: int, worker: int) -> None:
+        if task in self.overran:
+            return
+        self.overran.add(task)
+        crew = self._pool.crew
+        found = crew.stuck.examine(crew, worker, lambda task: segment_name(self._first + task))
+        if found is not None:
+            self.stuck[task] = found
 
     def _kill_idle(self, now: int, patience: int) -> None:
         """Tasks wait and nobody takes one: those who could are stopped, or hang between tasks."""

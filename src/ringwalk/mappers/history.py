@@ -16,6 +16,7 @@ import numpy as np
 
 from ringwalk._core.board import DONE, FAILED, Board, now_ns
 from ringwalk.mappers.arguments import Arguments
+from ringwalk.observe.stuck import StuckWorker
 from ringwalk.observe.timeline import RECORD, Memory, Timeline
 from ringwalk.workers.devices import Device
 from ringwalk.workers.setup import Setup
@@ -63,6 +64,7 @@ class Wave:
         epoch: the wave's number on the board.
         queued: (first task, when) of each chunk of tasks that was handed out.
         deaths: attempts whose process died; the next attempt was queued when one finished.
+        stuck: workers that were found unable to go on.
         sent, returned: task -> bytes of large arrays that were copied to shared memory for it;
             0 for a result's that lay there already, none for a task without such arrays.
     """
@@ -73,6 +75,7 @@ class Wave:
     deaths: list[Ran] = field(default_factory=list)
     sent: dict[int, int] = field(default_factory=dict)
     returned: dict[int, int] = field(default_factory=dict)
+    stuck: list[StuckWorker] = field(default_factory=list)
     _board: Board | None = None
     _count: int = 0
     _records: Records | None = None
@@ -186,6 +189,7 @@ class History:
             self.began_ns * 1e-9,
             mapper,
             memory,
+            tuple(found for wave in self.waves for found in wave.stuck),
         )
 
     def _of_wave(self, wave: Wave) -> Iterator[Records]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import weakref
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, Literal
@@ -21,6 +22,7 @@ from ringwalk.mappers.options import Seconds, check_choice
 from ringwalk.mappers.transaction import Transaction
 from ringwalk.observe.memory import peak_of
 from ringwalk.observe.monitor import Monitor
+from ringwalk.observe.stuck import StuckWorker
 from ringwalk.observe.timeline import Memory
 from ringwalk.workers.binding import Binding, cores_for_workers
 from ringwalk.workers.launch import StartMethod
@@ -92,6 +94,10 @@ class ProcessMapper(Mapper):
     def _show_staff(self) -> None:
         if self._monitor is not None and self._pool is not None:
             self._monitor.staff(self._pool.pids())
+
+    def _show_stuck(self, found: Sequence[StuckWorker]) -> None:
+        if self._monitor is not None:
+            self._monitor.stuck({worker.worker: worker.where for worker in found})
 
     def _memory(self) -> Memory:
         if self._pool is None or self._pool.closed:
@@ -188,6 +194,7 @@ class ProcessMapper(Mapper):
             self._show_staff()
 
         wave.on_look = look
+        wave.on_stuck = self._show_stuck
         wave.start()
         wave.on_look()
         while True:

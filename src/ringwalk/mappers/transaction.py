@@ -24,16 +24,18 @@ from ringwalk.errors import (
     WorkerDied,
 )
 from ringwalk.mappers.arguments import Arguments
-from ringwalk.mappers.deadline import Deadline
+from ringwalk.mappers.deadline import Deadline, segment_name
 from ringwalk.mappers.history import Wave
 from ringwalk.mappers.options import Options
 from ringwalk.mappers.reserve import Reserve
 from ringwalk.mappers.wire import Wire, refusal
+from ringwalk.observe.stuck import StuckWorker
 from ringwalk.workers.crew import Death
 from ringwalk.workers.failure import Failure
 from ringwalk.workers.job import Job, Returned
 from ringwalk.workers.persistent import PersistentCrew
 from ringwalk.workers.pool import Pool
+from ringwalk.workers.stuck import warn_of
 
 # A belt, not the mechanism: how long a lost hint, or a worker stopped between its commit and its
 # wake-up, can go unnoticed. Costs one look at the board a second while a map runs.
@@ -54,6 +56,7 @@ class Transaction:
         returned: walkers whose segment returned the row it was given.
         finished: number of walkers that are done or failed.
         wave: what it leaves to tell of it.
+        on_stuck: called with the wave's stuck workers, when there is another.
         on_look: called whenever the parent looked at its workers, at least once a ``HEARTBEAT_S``.
     """
 
@@ -89,11 +92,12 @@ class Transaction:
         # Newly final tasks whose results need decoding: (task, state, worker, block, length).
         self._untaken: deque[tuple[int, int, int, int, int]] = deque()
         self.on_look: Callable[[], object] = lambda: None
+        self.on_stuck: Callable[[Sequence[StuckWorker]], object] = lambda _: None
         self._wire: Wire | None = None
         self._held: list[int] = []  # blocks of the parent's heap that the map's inputs lie in
         self._fresh: list[int] | None = None
         self._stopping = False
-        self._deadline = Deadline(pool, options.timeout)
+        self._deadline = Deadline(pool, options.timeout, first)
         self._suspects: dict[tuple[int, int], float] = {}  # (task, worker) -> since when
         self._reserve = Reserve(pool.space, count)
 
@@ -212,6 +216,7 @@ class Transaction:
         If nothing finished, also see whether a segment wrote over what we wait for.
         """
         self._deadline.look(self._armed, self.finished)
+        self._look_for_stuck()
         ring = len(self._pool.space.ring)
         if self.open and not self._stopping and (deaths or not ring):
             ready = self._board.ready(self._armed)
@@ -219,6 +224,14 @@ class Transaction:
                 self._board.push(self._epoch, ready)
         if self.open and idle:
             self._audit()
+
+    def _look_for_stuck(self) -> None:
+        crew = self._pool.crew
+        found = crew.stuck.look(crew, lambda task: segment_name(self.first + task))
+        if found:
+            self.wave.stuck += found
+            self.on_stuck(self.wave.stuck)
+            warn_of(found)
 
     def _audit(self) -> None:
         """Raise, or end a worker, where the board says what cannot be; wake those that sleep."""
@@ -303,7 +316,7 @@ class Transaction:
         if task in self._deadline.overran:
             self.errors[walker] = SegmentTimeout(
                 f"segment of walker {walker} ran longer than timeout={self._options.timeout:g} s; "
-                "its process was killed",
+                f"its process was killed{self._why_late(task)}",
                 walker=walker,
             )
             return
@@ -319,6 +332,14 @@ class Transaction:
             signal=death.signal,
             out_of_memory=for_memory,
         )
+
+    def _why_late(self, task: int) -> str:
+        found = self._deadline.stuck.get(task)
+        if found is None:
+            return ""
+        if found not in self.wave.stuck:
+            self.wave.stuck.append(found)
+        return f". {found.text}"
 
     # --- end ---------------------------------------------------------------------------------
 

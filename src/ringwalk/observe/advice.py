@@ -20,7 +20,7 @@ _MEMORY = 0.8
 
 def advise(timeline: Timeline, summary: Summary, machine_memory: int) -> list[str]:
     """Sentences; at least one."""
-    if not len(timeline):
+    if not len(timeline) and not timeline.stuck:
         return ["No segment ran, so there is nothing to say: ask for the timeline after a map."]
     found = [
         *_between(summary),
@@ -28,7 +28,8 @@ def advise(timeline: Timeline, summary: Summary, machine_memory: int) -> list[st
         *_overhead(timeline, summary),
         *_devices(summary),
     ]
-    sentences = [text for _, text in sorted(found, key=lambda item: -item[0])]
+    sentences = [f"{worker.text} {worker.advice}" for worker in timeline.stuck]
+    sentences += [text for _, text in sorted(found, key=lambda item: -item[0])]
     sentences += [*_deaths(summary), *_memory(timeline, machine_memory)]
     return sentences or [
         f"Nothing stands out: workers spent {summary.share(summary.busy):.0%} of the maps' time in "

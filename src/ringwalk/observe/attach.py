@@ -48,6 +48,7 @@ class WorkerSample:
         done: segments that it has finished since ``init``.
         running: seconds since it began the one that it runs; None if it runs none.
         memory: bytes resident, 0 where it is not known.
+        stuck: in what it waits for ever; empty where it does not, as far as is known.
     """
 
     index: int
@@ -56,6 +57,7 @@ class WorkerSample:
     done: int
     running: float | None
     memory: int
+    stuck: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +111,7 @@ class Attached(Closing):
         tasks = board + WORDS_BYTES + SLOT.itemsize * workers
         pids = {int(worker): int(pid) for worker, pid in facts["pids"].items()}
         devices = facts["devices"]
+        stuck = facts["stuck"]
         total = int(facts["total"])
         finished = int(slots["done"].sum()) - int(facts["before"])
         return Sample(
@@ -129,6 +132,7 @@ class Attached(Closing):
                     int(slots["done"][k]),
                     self._running(tasks, int(slots["running"][k])),
                     resident_of(pids[k]) if k in pids else 0,
+                    str(stuck.get(str(k), "")),
                 )
                 for k in range(workers)
             ),

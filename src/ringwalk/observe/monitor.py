@@ -28,11 +28,12 @@ class Monitor:
         self._fd = os.memfd_create(MEMFD, os.MFD_CLOEXEC)
         self._finalizer = weakref.finalize(self, os.close, self._fd)
         self._line: dict[str, Any] = {**facts, "total": 0, "before": 0, "cycle": 0, "pids": {}}
+        self._line["stuck"] = {}
         self._write()
 
     def begin(self, cycle: int, total: int, before: int) -> None:
         """A map of ``total`` walkers begins; the board has counted ``before`` tasks so far."""
-        self._line.update(cycle=cycle, total=total, before=before)
+        self._line.update(cycle=cycle, total=total, before=before, stuck={})
         self._write()
 
     def staff(self, pids: Mapping[int, int]) -> None:
@@ -41,9 +42,14 @@ class Monitor:
             self._line["pids"] = dict(pids)
             self._write()
 
+    def stuck(self, where: Mapping[int, str]) -> None:
+        """These workers can never go on: worker -> in what each waits."""
+        self._line["stuck"] = dict(where)
+        self._write()
+
     def rest(self) -> None:
         """No map runs."""
-        self._line.update(total=0)
+        self._line.update(total=0, stuck={})
         self._write()
 
     def close(self) -> None:

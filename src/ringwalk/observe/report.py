@@ -197,6 +197,7 @@ def _figures(timeline: Timeline, summary: Summary) -> str:
         "Load imbalance (busiest over mean worker, minus 1)": f"{summary.imbalance:.1%}",
         "Attempts that died": str(summary.died),
         "Worker time lost in them": time_text(summary.lost) if summary.died else "none",
+        "Workers that could never go on": str(len(timeline.stuck)),
         "Segments that raised": str(summary.failed),
         "Time between maps": time_text(summary.between) if summary.maps > 1 else "none",
         "Data to workers": size_text(summary.bytes_in),

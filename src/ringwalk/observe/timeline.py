@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 import numpy.typing as npt
 
+from ringwalk.observe.stuck import StuckWorker
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -82,6 +84,7 @@ class Timeline:
         origin: seconds on the monotonic clock (``time.monotonic()``) that all times count from.
         mapper: the class of mapper.
         memory: high-water marks.
+        stuck: workers that were found unable to go on.
     """
 
     records: Records
@@ -91,6 +94,7 @@ class Timeline:
     origin: float
     mapper: str
     memory: Memory
+    stuck: tuple[StuckWorker, ...] = ()
 
     @classmethod
     def join(cls, timelines: Iterable[Self]) -> Self:
@@ -115,6 +119,7 @@ class Timeline:
             first.origin,
             first.mapper,
             last.memory,
+            tuple(found for part in parts for found in part.stuck),
         )
 
     def __len__(self) -> int:

@@ -10,6 +10,7 @@ from typing import Protocol
 from ringwalk._core import headroom
 from ringwalk.errors import WorkerInitError
 from ringwalk.workers.job import Job
+from ringwalk.workers.stuck import StuckWatch
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,15 @@ class MemoryKills:
 
 
 class Crew(Protocol):
-    """Starts, watches and ends the processes of a pool. Nothing here blocks on a dead peer."""
+    """Starts, watches and ends the processes of a pool. Nothing here blocks on a dead peer.
+
+    Attributes:
+        stuck: finds its workers that can never go on.
+        beside: threads that the parent had, beside the one that forked, at the last fork.
+    """
+
+    stuck: StuckWatch
+    beside: tuple[str, ...]
 
     def fill(self, job: Job | None) -> None:
         """Start every slot that has no process, before a map (with its job) or at ``init``.

@@ -60,10 +60,12 @@ from ringwalk.workers.job import (
     make_marker,
 )
 from ringwalk.workers.loop import Publisher, run_task
+from ringwalk.workers.native_threads import other_threads
 from ringwalk.workers.openmp import release_openmp_threads
 from ringwalk.workers.plan import WorkerSpace, Workspace
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.streams import part_from_parent
+from ringwalk.workers.stuck import StuckWatch
 from ringwalk.workers.unshared import unshared
 from ringwalk.workers.watch import Watch
 
@@ -91,6 +93,8 @@ class LaneCrew:
         self._job: Job | None = None
         self._early_deaths = EarlyDeaths()
         self._watch = Watch(space.wake_fd)
+        self.stuck = StuckWatch(space.board, setup.num_workers)
+        self.beside: tuple[str, ...] = ()
 
     def fill(self, job: Job | None) -> None:
         self._job = job
@@ -105,6 +109,7 @@ class LaneCrew:
         board.set_phase(slot, 0)
         board.set_child_status(slot, None)
         prepare_fork()
+        self.beside = other_threads()
         parent = os.getpid()
         with Undisturbed():  # a Ctrl-C would leave a lane that nobody knows of
             leash, theirs = make_leash()

@@ -21,8 +21,10 @@ from ringwalk.workers.failure import Failure
 from ringwalk.workers.job import Job
 from ringwalk.workers.launch import StartMethod, Template, fork_template, spawn_template
 from ringwalk.workers.messages import Kind, Message, pair, pairs, receive, send
+from ringwalk.workers.native_threads import other_threads
 from ringwalk.workers.plan import Workspace
 from ringwalk.workers.setup import Setup
+from ringwalk.workers.stuck import StuckWatch, warn_of
 from ringwalk.workers.template import Ends
 from ringwalk.workers.watch import Events, Watch
 
@@ -31,6 +33,7 @@ from ringwalk.workers.watch import Events, Watch
 START_TIMEOUT_S = 120.0
 # How long a template that has worked may take to fork a worker. It is stopped or hangs if longer.
 _ANSWER_TIMEOUT_S = 5.0
+_START_LOOK_S = 1.0  # how often a start that takes long is looked at
 _CLOSE_TIMEOUT_S = 5.0
 _QUIT_TIMEOUT_S = 1.5  # of which the template gives its workers one second
 
@@ -65,6 +68,8 @@ class PersistentCrew:
         if start_method != "fork":
             space.codec.main = MainNames({})
         self._slots_by_fd: dict[int, int] = {}
+        self.stuck = StuckWatch(space.board, setup.num_workers)
+        self.beside: tuple[str, ...] = ()
         for slot, (ours, _) in enumerate(self._channels):
             self._slots_by_fd[ours.fileno()] = slot
             self._watch.add(ours.fileno())
@@ -87,10 +92,11 @@ class PersistentCrew:
             return
         # Some may be ready before the template has told of their processes.
         while len(self._ready) < self._setup.num_workers or self._starting:
-            for death in self.wait(_ANSWER_TIMEOUT_S):
+            for death in self.wait(_START_LOOK_S):
                 if mourn is not None:
                     mourn(death)
                 self._replace(death.slot)
+            warn_of(self.stuck.look(self, "task {}".format))
             if self._unanswered(_ANSWER_TIMEOUT_S):
                 self._replace_template()
 
@@ -115,6 +121,7 @@ class PersistentCrew:
     def _start_template(self) -> Template:
         if self._start_method == "fork":
             prepare_fork()
+            self.beside = other_threads()
         with Undisturbed():  # a Ctrl-C would leave a template that nobody knows of
             ours, theirs = pair()
             try:
