@@ -14,7 +14,7 @@ import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from ringwalk._core.spawn import snapshot
 from ringwalk.distributors.channel import Submit
@@ -53,8 +53,11 @@ class Orders:
     ) -> Submit:
         """One order, of ``length`` steps if it is an array; see ``CommandDistributor.submit``."""
         what = _checked(command)
-        if "/" in name or "\0" in name:
+        _check_text("name", name)
+        if "/" in name:
             raise ConfigError(f"name is {name!r}; it becomes part of a file name, so no '/' in it")
+        extra = _checked_env(env or {})
+        folder = _checked_folder(cwd)
         environ = snapshot(self._environ)
         stdout = stderr = None
         if self._output is not None:
@@ -65,8 +68,8 @@ class Orders:
             None if length is None else range(length),
             what,
             None if environ is self._environ else environ,
-            dict(env or {}),
-            os.getcwd() if cwd is None else os.path.abspath(cwd),
+            extra,
+            folder,
             stdout,
             stderr,
         )
@@ -117,6 +120,42 @@ def _checked(command: str | Sequence[str]) -> str | list[str]:
         raise ConfigError(f"command is {command!r}; pass a string or a sequence of strings")
     if not words or not words[0].strip():
         raise ConfigError("command is empty; pass a shell command, or a program and its arguments")
-    if "\0" in "".join(words):
-        raise ConfigError(f"command is {command!r}; no command can hold a NUL character")
+    _check_text("command", "".join(words), command)
     return command if isinstance(command, str) else list(words)
+
+
+def _check_text(what: str, text: Any, shown: Any = None) -> None:
+    """What the kernel is given is bytes that end with a NUL."""
+    shown = text if shown is None else shown
+    if not isinstance(text, str):
+        raise ConfigError(f"{what} is {shown!r}; pass a string")
+    if "\0" in text:
+        raise ConfigError(f"{what} is {shown!r}; it cannot hold a NUL character")
+    if text.isascii():
+        return
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"{what} is {shown!r}, which cannot be encoded: {error}") from error
+
+
+def _checked_env(env: Mapping[str, str]) -> dict[str, str]:
+    for name, value in env.items():
+        _check_text("the name of a variable in env", name)
+        _check_text(f"env[{name!r}]", value)
+        if not name or "=" in name:
+            raise ConfigError(
+                f"env has a variable named {name!r}; a name is not empty, without '='"
+            )
+    return dict(env)
+
+
+def _checked_folder(cwd: PathLike | None) -> str:
+    if cwd is not None:
+        _check_text("cwd", os.fspath(cwd))
+    try:
+        return os.getcwd() if cwd is None else os.path.abspath(cwd)
+    except FileNotFoundError as error:
+        raise ConfigError(
+            "the current working directory was removed; change to another, or pass cwd="
+        ) from error

@@ -50,6 +50,8 @@ _TRANSIENT = (errno.EAGAIN, errno.ENOMEM)
 def supervise(settings: str) -> None:
     """The supervisor's whole life."""
     resume_without_parent()  # to see that it is gone
+    # Inherited as ignored, it would have the kernel reap commands, and their ends be unknown.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     adopt_orphans()
     supervisor = Supervisor(**json.loads(settings))
     try:
@@ -136,7 +138,10 @@ class Supervisor:
                 continue
             match word:
                 case Submit():
-                    self._enqueue(word)
+                    try:
+                        self._enqueue(word)
+                    except (OSError, ValueError, TypeError) as error:
+                        self._refuse_all(word, error)
                 case Terminate():
                     self._terminate(word.ids, self._grace)
                     self._records.append(pack(*Record(Kind.HEARD, number)))
@@ -191,6 +196,8 @@ class Supervisor:
                 self._start(task)
             except OSError as error:
                 self._refuse(task, error)
+            except (ValueError, TypeError):  # what no program can be given
+                self._refuse(task, OSError(errno.EINVAL, os.strerror(errno.EINVAL)))
 
     def _start(self, task: Task) -> None:
         own = variables(task, keeper.VARIABLE)
@@ -206,6 +213,14 @@ class Supervisor:
             self._requeue(task)
         else:
             self._record(task, Kind.REFUSED, error.errno or errno.EIO)
+
+    def _refuse_all(self, job: Submit, error: Exception) -> None:
+        number = getattr(error, "errno", None) or errno.EINVAL
+        for name, step in job.ids().items():
+            self._queue.pop(name, None)
+            self._records.append(
+                pack(*Record(Kind.REFUSED, number, job.job, step, end=time.time()))
+            )
 
     def born(self, task: Task) -> None:
         """The command has a process."""
@@ -263,7 +278,12 @@ class Supervisor:
 
     def _finish(self, task: Task) -> None:
         if task.warden is None:
-            self.reaped(task, *reap(task.pid))
+            try:
+                status, used = reap(task.pid)
+            except ChildProcessError:  # somebody else reaped it
+                self.reaped(task, None, ())
+            else:
+                self.reaped(task, status, used)
         else:
             sweep(task.pid)
             self._nursery.reap(task)
