@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +23,7 @@ from ringwalk.cli import main
 MODULE = """
 import os
 import signal
+import time
 
 
 def energy(x, k):
@@ -60,6 +66,33 @@ def nothing(k):
     return None
 
 
+def always_fails(k):
+    return 1 / 0
+
+
+def sometimes_text(k):
+    return "diverged" if k == 1 else 0.5 * k
+
+
+def sometimes_truth(k):
+    return k > 0 if k == 1 else k
+
+
+def note(k, rng):
+    with open("ran", "a") as file:
+        file.write(f"{k} ")
+    if k % 2 and not os.path.exists("mended"):
+        raise ValueError(k)
+    return {"k": k, "drawn": rng.random()}
+
+
+def slow(k):
+    if k >= 4:
+        open(f"waits-{k}", "w").close()
+        time.sleep(600)
+    return k
+
+
 class Model:
     @staticmethod
     def double(k):
@@ -85,7 +118,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixture
 
 def results(path: str) -> dict[str, npt.NDArray[Any]]:
     with np.load(path) as archive:
-        return {name: archive[name] for name in archive if name != "__ringwalk__"}
+        return {name: archive[name] for name in archive}
 
 
 X = np.arange(12.0).reshape(4, 3)
@@ -165,10 +198,10 @@ def test_a_mistake_neither_fills_the_terminal_nor_costs_results(
 ) -> None:
     np.savez("data.npz", k=np.arange(30))
     Path("data-results.npz").write_bytes(b"of an earlier run")
-    assert run("energy", "data.npz") == 1
+    assert run("always_fails", "data.npz") == 1
     said = capsys.readouterr()
     assert said.out == "0 of 30 rows: nothing written\n"
-    assert said.err.count("TypeError: energy() missing") == 10
+    assert said.err.count("ZeroDivisionError") == 10
     assert said.err.endswith("ringwalk: 20 more rows failed\n")
     assert Path("data-results.npz").read_bytes() == b"of an earlier run"
 
@@ -179,6 +212,12 @@ def test_a_mistake_neither_fills_the_terminal_nor_costs_results(
         ("odd", "dicts with other keys", [3, {"a": 1}]),
         ("ragged", "differs in shape", [[], [0]]),
         ("nothing", "no number, text or array", [None, None]),
+        (
+            "sometimes_text",
+            "is a number in some rows (0.0), text in some rows ('diverged')",
+            [0.0, "diverged"],
+        ),
+        ("sometimes_truth", "a truth value in some rows (True)", [0, True]),
     ],
 )
 def test_results_that_are_no_columns_are_kept(
@@ -208,6 +247,11 @@ def test_methods_can_be_named(run: Run) -> None:
     ("function", "over", "arguments", "said"),
     [
         ("missing", "data.npz", (), "cannot find"),
+        ("total", "data.npz", (), "missing a required argument: 'row'"),
+        ("both", "one.npz", (), "missing a required argument: 'x'"),
+        ("energy", "plain.npy", (), "missing a required argument: 'k'"),
+        ("note", "data.npz", ("--resume",), "got an unexpected keyword argument 'x'"),
+        ("draw", "one.npz", ("--resume", "--out", "uneven.npz"), "cannot resume from uneven.npz"),
         ("Model.__doc__", "data.npz", (), "cannot be called"),
         ("energy", "nowhere.npz", (), "No such file"),
         ("energy", "data.txt", (), "none of .npz, .npy, .csv"),
@@ -229,9 +273,54 @@ def test_bad_input_is_refused(
 ) -> None:
     np.savez("data.npz", x=X, k=K)
     np.savez("uneven.npz", x=X, k=K[:2])
+    np.savez("one.npz", k=K)
+    np.save("plain.npy", X)
     np.save("pickled.npy", np.array([{}], dtype=object))
     Path("ragged.csv").write_text("a,b\n1,2\n3\n")
     Path("empty.csv").write_text("a,b\n")
     assert run(function, over, *arguments) == 2
     assert said in capsys.readouterr().err
     assert not list(Path().glob("*-results.npz"))
+
+
+def test_resume_runs_the_rows_that_are_missing(run: Run) -> None:
+    np.savez("data.npz", k=np.arange(6))
+    assert run("note", "data.npz", "--seed", "7") == 1
+    assert results("data-results.npz")["row"].tolist() == [0, 2, 4]
+    Path("mended").touch()
+    Path("ran").unlink()
+    assert run("note", "data.npz", "--seed", "7", "--resume") == 0
+    assert sorted(Path("ran").read_text().split()) == ["1", "3", "5"]
+    resumed = results("data-results.npz")
+    assert run("note", "data.npz", "--seed", "7", "--out", "whole.npz") == 0
+    whole = results("whole.npz")
+    assert resumed.keys() == whole.keys() == {"row", "k", "drawn"}
+    for name, column in whole.items():
+        np.testing.assert_array_equal(resumed[name], column)
+
+
+def test_resume_without_an_earlier_run_runs_all(run: Run) -> None:
+    np.savez("data.npz", k=np.arange(3))
+    assert run("Model.double", "data.npz", "--resume") == 0
+    assert results("data-results.npz")["result"].tolist() == [0, 2, 4]
+
+
+def test_ctrl_c_writes_what_finished(run: Run, tmp_path: Path) -> None:
+    np.savez("data.npz", k=np.arange(8))
+    (module,) = tmp_path.glob("segments_*.py")
+    command = [sys.executable, "-m", "ringwalk", "run", f"{module.stem}:slow", "--over", "data.npz"]
+    process = subprocess.Popen(
+        [*command, "--workers", "2", "--no-progress"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    while len(list(tmp_path.glob("waits-*"))) < 2 and process.poll() is None:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    said, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == "4 of 8 rows: row, result in data-results.npz\n"
+    assert errors == "ringwalk: interrupted; the same command with --resume runs the others\n"
+    assert results("data-results.npz")["result"].tolist() == [0, 1, 2, 3]

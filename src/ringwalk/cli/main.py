@@ -1,6 +1,6 @@
 """The command line: one subparser a subcommand, each naming the function that runs it.
 
-Exit status: 0 all is well, 1 a check failed, 2 the arguments were refused.
+Exit status: 0 all is well, 1 a check failed, 2 the arguments were refused, 130 Ctrl-C ended a run.
 """
 
 from __future__ import annotations

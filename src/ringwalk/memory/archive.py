@@ -32,10 +32,14 @@ _MAX_HEADER = 1 << 20
 def write_columns(
     path: str | os.PathLike[str], n: int, columns: Mapping[str, npt.NDArray[Any]]
 ) -> None:
-    """Write the columns to ``path``, replacing what is there in one step."""
+    """Write the columns to ``path`` as a file of ours, replacing what is there in one step."""
+    write_arrays(path, {_MARKER: np.array([VERSION, n], dtype=np.int64), **columns})
+
+
+def write_arrays(path: str | os.PathLike[str], members: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write an ``.npz``, replacing what is there in one step."""
     target = Path(path)
     partial = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
-    members = {_MARKER: np.array([VERSION, n], dtype=np.int64), **columns}
     try:
         with open(partial, "xb") as file:
             _write_zip(file, members)
