@@ -45,7 +45,11 @@ class ForkedError(RingwalkError, RuntimeError):
     """A handle was used in a forked child of the process that owns it."""
 
 
-class CudaInParentError(RingwalkError, RuntimeError):
+class GpuInParentError(RingwalkError, RuntimeError):
+    """A GPU runtime is initialised in the process that was about to fork."""
+
+
+class CudaInParentError(GpuInParentError):
     """A CUDA driver is initialised in the process that was about to fork."""
 
 

@@ -81,7 +81,7 @@ class Engine:
     def start(self) -> None:
         """Start the workers, if they were not, and let them prepare themselves.
 
-        Raises WorkerInitError, CudaInParentError, OSError.
+        Raises WorkerInitError, GpuInParentError, OSError.
         """
         self._check()
         self._leadership.lead_once(self.nudge, self._fill)

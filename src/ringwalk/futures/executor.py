@@ -114,7 +114,7 @@ class Executor(concurrent.futures.Executor):
     def start(self) -> None:
         """Start the workers now, and wait until each has run the initializer.
 
-        Raises WorkerInitError, CudaInParentError, OSError.
+        Raises WorkerInitError, GpuInParentError, OSError.
         """
         self._engine.start()
 

@@ -146,7 +146,7 @@ class Mapper(ABC):
             ConfigError: no segment function anywhere, or a bad argument.
             WorkerInitError: a worker could not start, or its ``worker_init`` raised. Workers that
                 have nothing to prepare are not waited for: then the next ``map`` says so.
-            CudaInParentError: this process has started CUDA and would have to be forked.
+            GpuInParentError: this process has started a GPU runtime and would have to be forked.
         """
         with self._room.inside(self._end):
             self._init(segment_func, num_workers, cycle)

@@ -60,7 +60,7 @@ class RunProcess:
 
     Raises:
         OSError: no process can be had.
-        CudaInParentError: a CUDA driver is initialised here.
+        GpuInParentError: a GPU runtime is initialised here.
     """
 
     def __init__(

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from typing import NoReturn, TypeVar
 
 from ringwalk._core.process import fork
-from ringwalk.workers.cuda_guard import check_fork_safe
 from ringwalk.workers.devices import Device, bind_device, device_for
+from ringwalk.workers.gpu_runtimes import check_fork_safe
 from ringwalk.workers.loaded import thread_pools
 from ringwalk.workers.logs import HandlerLocks
 from ringwalk.workers.openmp import release_openmp_threads
@@ -39,7 +39,7 @@ _FORK_PAUSES_S = (0.01, 0.05, 0.2)
 def prepare_fork() -> None:
     """What can wait, or refuse, before signals are held back for the fork itself.
 
-    Raises CudaInParentError.
+    Raises GpuInParentError.
     """
     check_fork_safe()
     release_openmp_threads()

@@ -107,7 +107,7 @@ class Crew(Protocol):
     def fill(self, job: Job | None) -> None:
         """Start every slot that has no process, before a map (with its job) or at ``init``.
 
-        Raises WorkerInitError, CudaInParentError, OSError.
+        Raises WorkerInitError, GpuInParentError, OSError.
         """
 
     def restart(self, slot: int) -> None:

@@ -20,8 +20,8 @@ libcuda is never loaded, and no CUDA context is ever made, by this module. Witho
 process a check costs 1 us; the hook adds 20 to 40 us, most of it page faults, to a fork and
 wait of 600 us (Python 3.11 with NumPy imported, on a 2-core virtual machine).
 
-Not covered: another thread that calls ``cuInit`` between the check and the fork; ROCm and Level
-Zero, which have no such question to ask.
+Not covered: another thread that calls ``cuInit`` between the check and the fork. Other runtimes
+than CUDA are found in ``gpu_runtimes``.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def find_initialised_driver(*, proc: Path = PROC) -> CudaDriver | None:
         return None
     status, count = _ask(library)
     initialised = status != CUDA_ERROR_NOT_INITIALIZED
-    files = _open_nvidia_files(proc)
+    files = tuple(file for file in open_device_files(proc) if file.startswith("/dev/nvidia"))
     inherited = not initialised and (_seen_initialised or UVM_FILE in files)
     if not initialised and not inherited:
         return None
@@ -163,14 +163,15 @@ def _active_devices(driver: ctypes.CDLL, count: int) -> tuple[int, ...]:
     return tuple(active)
 
 
-def _open_nvidia_files(proc: Path) -> tuple[str, ...]:
+def open_device_files(proc: Path) -> tuple[str, ...]:
+    """Files under ``/dev`` that this process has open."""
     found = set()
     for link in (proc / "self" / "fd").iterdir():
         try:
             target = os.readlink(link)
         except FileNotFoundError:
             continue  # closed since the folder was listed
-        if target.startswith("/dev/nvidia"):
+        if target.startswith("/dev/"):
             found.add(target)
     return tuple(sorted(found))
 

@@ -142,8 +142,15 @@ def other_threads() -> tuple[str, ...]:
     if not tids:
         return ()
     names = [thread.name for thread in threading.enumerate() if thread.native_id in tids]
+    owners = [owner or "a library that could not be told" for owner in native_owners()]
+    return (*names, *_counted(sorted(owners)))
+
+
+def native_owners() -> list[str]:
+    """Owner of each thread of this process that is not Python's, as ``owner_of`` tells it."""
+    tids = {int(name) for name in os.listdir("/proc/self/task")}
     tids -= {thread.native_id for thread in threading.enumerate() if thread.native_id is not None}
-    return (*names, *_counted(sorted(_owners(tids))))
+    return list(_owners(tids)) if tids else []
 
 
 def _owners(tids: set[int]) -> Iterator[str]:
@@ -151,8 +158,7 @@ def _owners(tids: set[int]) -> Iterator[str]:
     mappings = Mappings(folder)
     for tid in tids:
         thread = _thread(folder / "task" / str(tid))
-        owner = "" if thread is None else owner_of(folder, mappings, thread.stack)
-        yield owner or "a library that could not be told"
+        yield "" if thread is None else owner_of(folder, mappings, thread.stack)
 
 
 def _counted(owners: list[str]) -> Iterator[str]:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from ringwalk._core.leash import let_leash_go, make_leash
 from ringwalk._core.process import Undisturbed
-from ringwalk.errors import CudaInParentError, RingwalkError, WorkerInitError
+from ringwalk.errors import CudaInParentError, GpuInParentError, RingwalkError, WorkerInitError
 from ringwalk.memory.main_names import MainNames
 from ringwalk.workers.bootstrap import prepare_fork
 from ringwalk.workers.crew import Death, EarlyDeaths, pid_of
@@ -230,7 +230,9 @@ class PersistentCrew:
         elif message.kind == Kind.REFUSED:
             reason = message.body.decode(errors="replace")
             self._starting.discard(message.first)
-            kind = CudaInParentError if "CUDA" in reason else WorkerInitError
+            kind: type[RingwalkError] = WorkerInitError
+            if reason.startswith("will not fork"):
+                kind = CudaInParentError if "CUDA" in reason else GpuInParentError
             raise kind(f"the template process could not fork worker {message.first}: {reason}")
         return True
 

@@ -29,7 +29,7 @@ from ringwalk._core.allocator import serve_numpy
 from ringwalk._core.arena import Arena
 from ringwalk._core.heap import inherits_views
 from ringwalk._core.process import Undisturbed
-from ringwalk.errors import CudaInParentError
+from ringwalk.errors import GpuInParentError
 from ringwalk.workers.bootstrap import (
     exit_code,
     leave,
@@ -64,7 +64,7 @@ def become_template(setup: Setup, plan: Plan, arena: Arena, ends: Ends) -> NoRet
     try:
         try:
             prepare_fork()
-        except CudaInParentError as error:
+        except GpuInParentError as error:
             send(ends.control, Message(Kind.REFUSED, body=str(error).encode()))
             leave(code)
         with Undisturbed():

@@ -1,6 +1,6 @@
-"""CUDA and MPI, each asked in a process of its own: a driver that hangs or aborts ends only that.
+"""GPU runtimes and MPI, each asked in a process of its own, so that one that hangs ends only that.
 
-``ringwalk doctor`` itself starts neither, as no parent of workers may.
+``ringwalk doctor`` itself starts none, as no parent of workers may.
 """
 
 from __future__ import annotations
@@ -39,6 +39,64 @@ for index in range(number.value):
     print(f"device {index}: {name.value.decode()}")
 """
 
+_ASK_OPENCL = """
+import ctypes, sys
+cl = ctypes.CDLL("libOpenCL.so.1")
+count, text = ctypes.c_uint(), ctypes.create_string_buffer(256)
+status = cl.clGetPlatformIDs(0, None, ctypes.byref(count))
+if status or not count.value:
+    sys.exit(f"clGetPlatformIDs answered {status}: no driver is installed")
+platforms = (ctypes.c_void_p * count.value)()
+cl.clGetPlatformIDs(count, platforms, None)
+for platform in platforms:
+    cl.clGetPlatformInfo(ctypes.c_void_p(platform), 0x0902, 256, text, None)
+    name = text.value.decode()
+    devices, all_kinds = (ctypes.c_void_p * 64)(), ctypes.c_ulong(0xFFFFFFFF)
+    count.value = 0
+    cl.clGetDeviceIDs(ctypes.c_void_p(platform), all_kinds, 64, devices, ctypes.byref(count))
+    print(f"{name}: {count.value} devices")
+    for index in range(min(count.value, 64)):
+        cl.clGetDeviceInfo(ctypes.c_void_p(devices[index]), 0x102B, 256, text, None)
+        print(f"{name}, device {index}: {text.value.decode()}")
+"""
+
+_ASK_LEVEL_ZERO = """
+import ctypes, sys
+ze = ctypes.CDLL("libze_loader.so.1")
+status, count = ze.zeInit(0), ctypes.c_uint()
+if status:
+    sys.exit(f"zeInit answered {status:#x}: no driver or no device")
+ze.zeDriverGet(ctypes.byref(count), None)
+print(f"{count.value} drivers")
+"""
+
+_ASK_ROCM = """
+import ctypes, sys
+hip = ctypes.CDLL("libamdhip64.so")
+count = ctypes.c_int()
+status = hip.hipGetDeviceCount(ctypes.byref(count))
+if status:
+    sys.exit(f"hipGetDeviceCount answered {status}: no device, or no access to /dev/kfd")
+print(f"{count.value} devices")
+"""
+
+# Those beside CUDA that ``workers.gpu_runtimes`` knows: name, library, question, remedy.
+_OTHERS = (
+    (
+        "ROCm",
+        "libamdhip64.so",
+        _ASK_ROCM,
+        "see that rocminfo works, and that you may open /dev/kfd",
+    ),
+    (
+        "Level Zero",
+        "libze_loader.so.1",
+        _ASK_LEVEL_ZERO,
+        "install the driver, intel-level-zero-gpu",
+    ),
+    ("OpenCL", "libOpenCL.so.1", _ASK_OPENCL, "install the vendor's driver (an .icd file)"),
+)
+
 _ASK_MPI = """
 from mpi4py import MPI
 print(MPI.Get_library_version().strip("\\0\\n ").splitlines()[0])
@@ -48,6 +106,8 @@ print(MPI.Get_library_version().strip("\\0\\n ").splitlines()[0])
 def check_accelerators() -> Iterator[Finding]:
     """Look for GPUs and, where mpi4py is installed, for the MPI under it."""
     yield from _cuda()
+    for runtime, library, program, remedy in _OTHERS:
+        yield from _other_runtime(runtime, library, program, remedy)
     if find_spec("mpi4py") is not None:
         yield _mpi()
 
@@ -78,6 +138,16 @@ def _cuda() -> Iterator[Finding]:
     yield Finding("CUDA", "ok", ", ".join([driver, *granted]))
     for device in devices:
         yield Finding("CUDA", "ok", device)
+
+
+def _other_runtime(runtime: str, library: str, program: str, remedy: str) -> Iterator[Finding]:
+    lines, trouble = _ask(program)
+    if "cannot open shared object file" in trouble:
+        yield Finding(runtime, "absent", f"no {library}")
+    elif trouble:
+        yield Finding(runtime, "warning", trouble, remedy)
+    for line in lines:
+        yield Finding(runtime, "ok", line)
 
 
 def _mpi() -> Finding:

@@ -15,7 +15,7 @@ from ringwalk.cli.doctor.finding import Finding
 from ringwalk.config import cgroup_quotas, usable_cpus
 from ringwalk.errors import RingwalkError
 from ringwalk.memory.reclaim import FOLDER, find_left
-from ringwalk.workers.cuda_guard import find_initialised_driver
+from ringwalk.workers.gpu_runtimes import initialised_runtime
 
 _MIB = 1 << 20
 # docker run gives a container this much, which a block of a few thousand walkers fills.
@@ -142,13 +142,13 @@ def _blas() -> Iterator[Finding]:
 
 def _forking() -> Iterator[Finding]:
     """By doing it: each process mapper runs eight segments on two workers."""
-    driver = find_initialised_driver()
-    if driver is not None:
+    runtime = initialised_runtime()
+    if runtime is not None:
         yield Finding(
             "fork safety",
             "problem",
-            "importing ringwalk initialised a CUDA driver: " + ", ".join(driver.frameworks),
-            "find the .pth file or sitecustomize that starts CUDA in every Python, and remove it",
+            f"importing ringwalk initialised {runtime.name}: {runtime.evidence}",
+            "find the .pth file or sitecustomize that starts it in every Python, and remove it",
         )
         return
     for kind in (WorkerMapper, TaskMapper):
