@@ -116,7 +116,9 @@ cdef class Encoder:
     cdef dict layouts  # class -> {attribute names: layout}, or None where pickle must do it
     cdef object others
     cdef object pickled
-    cdef dict dtypes  # of those without fields: dtype -> layout, or empty
+    cdef dict dtypes  # of those without fields and metadata: dtype -> layout, or empty
+    cdef object last_dtype  # one of them
+    cdef bytes last_layout
     cdef dict memo  # id -> number; its objects belong to the value that is being written
     cdef list large
 
@@ -162,8 +164,8 @@ cdef class Encoder:
         size. It holds the objects, for some columns make an element only when asked for it, and
         the next one may lie where it lay.
         """
-        cdef Py_ssize_t at
-        cdef list values
+        cdef Py_ssize_t at, k
+        cdef list values = [None] * len(columns)
         cdef size_t written = 0
         self.used = 0
         self.large = []
@@ -172,7 +174,8 @@ cdef class Encoder:
             for at in range(first, stop):
                 if written >= most:
                     break
-                values = [column[at] for column in columns]
+                for k in range(len(columns)):
+                    values[k] = columns[k][at]
                 clone = clones.get(id(values[0])) if single and clones else None
                 known = None if clone is None else (<tuple>clone)[1]
                 if known is not None:
@@ -388,11 +391,14 @@ cdef class Encoder:
 
     cdef bytes dtype_layout(self, dtype):
         """A dtype, pickled; empty where pickle has to take over."""
+        if dtype is self.last_dtype:
+            return self.last_layout
         if dtype.kind == "V" or dtype.metadata is not None:
             return pickle.dumps(dtype, 5) if _is_plain(dtype) else b""
         layout = self.dtypes.get(dtype)
         if layout is None:
             layout = self.dtypes[dtype] = pickle.dumps(dtype, 5) if _is_plain(dtype) else b""
+        self.last_dtype, self.last_layout = dtype, layout
         return layout
 
     cdef int scalar(self, value) except -1:
