@@ -6,6 +6,7 @@ import numpy.typing as npt
 from ringwalk._core.heap import Heap
 
 def are_light(values: Iterable[object], longest: int) -> bool: ...
+def by_name(cls: type, names: tuple[str, ...]) -> bytes | None: ...
 
 @final
 class Encoder:
