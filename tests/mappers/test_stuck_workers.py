@@ -32,7 +32,7 @@ from ringwalk.futures import dispatcher, engine
 from ringwalk.mappers import transaction
 from ringwalk.observe.attach import find
 from ringwalk.workers import persistent, stuck
-from ringwalk.workers.native_threads import PROC
+from ringwalk.workers.native_threads import PROC, OtherThreads
 
 WATCHDOG_S = 60.0
 fork = multiprocessing.get_context("fork")
@@ -302,7 +302,7 @@ def start() -> Iterator[Callable[[Callable[[], object]], int]]:
 class Alone:
     """A crew with one process."""
 
-    beside = ()
+    beside = OtherThreads()
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
@@ -351,7 +351,7 @@ def test_lock_that_a_signal_handler_releases_is_only_suspected(start: Callable[.
             time.sleep(0.02)
         sleeping = stuck._asleep(Alone(pid), 0)
         assert sleeping is not None
-        found = stuck._describe(sleeping, 0, "A task", ())
+        found = stuck._describe(sleeping, 0, "A task", OtherThreads())
         assert found.handlers == handlers
         assert found.certain == (handlers == ())
         assert ("may be stuck" in found.text) == (handlers != ())

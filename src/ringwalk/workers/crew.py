@@ -10,6 +10,7 @@ from typing import Protocol
 from ringwalk._core import headroom
 from ringwalk.errors import WorkerInitError
 from ringwalk.workers.job import Job
+from ringwalk.workers.native_threads import OtherThreads
 from ringwalk.workers.stuck import StuckWatch
 
 
@@ -102,7 +103,7 @@ class Crew(Protocol):
     """
 
     stuck: StuckWatch
-    beside: tuple[str, ...]
+    beside: OtherThreads
 
     def fill(self, job: Job | None) -> None:
         """Start every slot that has no process, before a map (with its job) or at ``init``.

@@ -60,7 +60,7 @@ from ringwalk.workers.job import (
     make_marker,
 )
 from ringwalk.workers.loop import Publisher, run_task
-from ringwalk.workers.native_threads import other_threads
+from ringwalk.workers.native_threads import OtherThreads
 from ringwalk.workers.openmp import release_openmp_threads
 from ringwalk.workers.plan import WorkerSpace, Workspace
 from ringwalk.workers.setup import Setup
@@ -94,7 +94,7 @@ class LaneCrew:
         self._early_deaths = EarlyDeaths()
         self._watch = Watch(space.wake_fd)
         self.stuck = StuckWatch(space.board, setup.num_workers)
-        self.beside: tuple[str, ...] = ()
+        self.beside = OtherThreads()
 
     def fill(self, job: Job | None) -> None:
         self._job = job
@@ -109,7 +109,7 @@ class LaneCrew:
         board.set_phase(slot, 0)
         board.set_child_status(slot, None)
         prepare_fork()
-        self.beside = other_threads()
+        self.beside = OtherThreads.now()
         parent = os.getpid()
         with Undisturbed():  # a Ctrl-C would leave a lane that nobody knows of
             leash, theirs = make_leash()

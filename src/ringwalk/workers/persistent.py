@@ -21,7 +21,7 @@ from ringwalk.workers.failure import Failure
 from ringwalk.workers.job import Job
 from ringwalk.workers.launch import StartMethod, Template, fork_template, spawn_template
 from ringwalk.workers.messages import Kind, Message, pair, pairs, receive, send
-from ringwalk.workers.native_threads import other_threads
+from ringwalk.workers.native_threads import OtherThreads
 from ringwalk.workers.plan import Workspace
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.stuck import StuckWatch, warn_of
@@ -69,7 +69,7 @@ class PersistentCrew:
             space.codec.main = MainNames({})
         self._slots_by_fd: dict[int, int] = {}
         self.stuck = StuckWatch(space.board, setup.num_workers)
-        self.beside: tuple[str, ...] = ()
+        self.beside = OtherThreads()
         for slot, (ours, _) in enumerate(self._channels):
             self._slots_by_fd[ours.fileno()] = slot
             self._watch.add(ours.fileno())
@@ -121,7 +121,7 @@ class PersistentCrew:
     def _start_template(self) -> Template:
         if self._start_method == "fork":
             prepare_fork()
-            self.beside = other_threads()
+            self.beside = OtherThreads.now()
         with Undisturbed():  # a Ctrl-C would leave a template that nobody knows of
             ours, theirs = pair()
             try:

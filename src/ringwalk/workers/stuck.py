@@ -29,7 +29,14 @@ from typing import Protocol
 from ringwalk._core.board import Board
 from ringwalk.errors import RingwalkWarning
 from ringwalk.observe.stuck import StuckWorker
-from ringwalk.workers.native_threads import PROC, Asleep, Mappings, owner_of, threads_of
+from ringwalk.workers.native_threads import (
+    PROC,
+    Asleep,
+    Mappings,
+    OtherThreads,
+    owner_of,
+    threads_of,
+)
 
 # How long a task must have run before its worker is looked at, and how long after it is named.
 FIRST_LOOK_S = 25.0
@@ -60,7 +67,7 @@ class _Crew(Protocol):
     """What is asked of a pool's processes: see ``Crew``."""
 
     @property
-    def beside(self) -> tuple[str, ...]: ...
+    def beside(self) -> OtherThreads: ...
     def pid(self, slot: int) -> int | None: ...
     def vacant(self, slot: int) -> bool: ...
     def started(self, slot: int) -> bool: ...
@@ -187,7 +194,7 @@ def _waits_for_ever(thread: Asleep) -> bool:
     return waits and timeout == 0
 
 
-def _describe(asleep: _Sleeping, slot: int, doing: str, beside: tuple[str, ...]) -> StuckWorker:
+def _describe(asleep: _Sleeping, slot: int, doing: str, beside: OtherThreads) -> StuckWorker:
     folder = PROC / str(asleep.pid)
     libraries: tuple[str, ...] = ()
     handled: tuple[str, ...] = ()
@@ -198,7 +205,7 @@ def _describe(asleep: _Sleeping, slot: int, doing: str, beside: tuple[str, ...])
         handled = _handled_signals(folder)
     except OSError:  # killed meanwhile
         pass
-    return StuckWorker(slot, asleep.pid, doing, libraries, beside, handled)
+    return StuckWorker(slot, asleep.pid, doing, libraries, beside.names(), handled)
 
 
 def _handled_signals(folder: Path) -> tuple[str, ...]:
