@@ -102,7 +102,7 @@ def test_map_raises_when_time_is_up(
 
 @pytest.mark.parametrize("arguments", [{"chunksize": 0}, {"buffersize": 0}])
 def test_map_refuses_bad_sizes(executor: Executor, arguments: dict[str, int]) -> None:
-    with pytest.raises(ValueError, match="give 1 or more"):
+    with pytest.raises(ValueError, match="give 1 or more|must be None or > 0"):
         executor.map(identity, [1], **arguments)
 
 

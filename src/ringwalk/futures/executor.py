@@ -159,9 +159,9 @@ class Executor(concurrent.futures.Executor):
             raise ValueError(f"chunksize is {chunksize}; give 1 or more")
         if buffersize is not None:
             if not isinstance(buffersize, int):
-                raise TypeError(f"buffersize is {buffersize!r}; give an integer or None")
+                raise TypeError(f"buffersize must be an integer or None, not {buffersize!r}")
             if buffersize < 1:
-                raise ValueError(f"buffersize is {buffersize}; give 1 or more, or None")
+                raise ValueError(f"buffersize must be None or > 0, not {buffersize}")
         deadline = None if timeout is None else time.monotonic() + timeout
         items = zip(*iterables, strict=False)
         if chunksize == 1:
