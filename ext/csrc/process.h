@@ -11,10 +11,10 @@
  * Hazard: the signal is tied to the forking *thread* and is not inherited by fork. */
 int rw_process_die_with_parent(int signum, pid_t expected_parent);
 
-/* Have the kernel resume this process, should it be stopped, when the thread that forked it ends, so
- * that it can see whether its parent did. Unlike a signal that ends it, this is for processes that
- * outlive that thread: it does nothing to one that runs, and is sent again when the next thread of
- * the parent, to which the kernel then hands the process over, ends as well. */
+/* Have the kernel resume this process, should it be stopped, when the thread that forked it ends,
+ * so that it can see whether its parent did. Unlike a signal that ends it, this is for processes
+ * that outlive that thread: it does nothing to one that runs, and is sent again when the next
+ * thread of the parent, to which the kernel then hands the process over, ends as well. */
 void rw_process_resume_without_parent(void);
 
 /* Whether a thread of this process runs, or waits for a processor, at this moment. False also when

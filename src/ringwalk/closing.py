@@ -36,6 +36,8 @@ class Room:
         closing: somebody wants to close, and somebody is inside.
     """
 
+    LOOK_S = 1.0  # how long the work may wait for anything else before it looks
+
     def __init__(self) -> None:
         self._clear()
 
@@ -73,7 +75,5 @@ class Room:
                 self._close(close)
 
     def _close(self, close: Callable[[], None]) -> None:
-        try:
-            close()
-        finally:
-            self.closing = False
+        self.closing = False
+        close()

@@ -6,13 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from ringwalk.distributors import CommandDistributor
-from ringwalk.errors import ConfigError, ForkedError, RingwalkError
+from ringwalk.errors import ClosedError, ConfigError, ForkedError, RingwalkError
 
 Make = Callable[..., CommandDistributor]
 
@@ -395,3 +396,31 @@ def test_forgotten_distributors_leave_nothing(fifo: Path) -> None:
     pid = int(fifo.read_text())
     del distributor
     assert not alive(pid)
+
+
+def test_stop_from_another_thread_ends_a_wait_with_closed_error(
+    distributor: CommandDistributor,
+) -> None:
+    ids = distributor.submit_array("sleep 600", 4)
+    stopping = threading.Timer(0.3, distributor.stop)
+    stopping.start()
+    with pytest.raises(ClosedError, match="stop"):
+        distributor.wait()
+    stopping.join()
+    assert not any(info.ok for info in map(distributor.exit_info, ids) if info is not None)
+    distributor.start()
+    distributor.submit("true")
+    assert distributor.wait()
+
+
+def test_a_progress_function_that_raises_keeps_no_supervisor(
+    make: Callable[..., CommandDistributor],
+) -> None:
+    def progress(ended: int, of: int) -> None:
+        raise LookupError("progress")
+
+    distributor = make(progress=progress)
+    distributor.start()
+    distributor.submit("sleep 600")
+    with pytest.raises(LookupError, match="progress"):
+        distributor.stop()

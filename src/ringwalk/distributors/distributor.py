@@ -15,7 +15,8 @@ ends whole trees and takes queued work away before it returns; when the distribu
 ends, by SIGKILL too, its commands are ended. An exception out of a signal handler may interrupt
 any call: an interrupted submit has submitted nothing, and the distributor can be used on.
 
-Does not: limit cores or memory, retry (``ringwalk xargs`` does), or work from several threads.
+Does not: limit cores or memory, retry (``ringwalk xargs`` does), or work from several threads; but
+any thread may ``stop`` it while another one waits.
 """
 
 from __future__ import annotations
@@ -23,15 +24,18 @@ from __future__ import annotations
 import time
 import weakref
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from functools import partial
 from typing import Self
 
 from ringwalk._core.ownership import is_owner, owner_token
+from ringwalk.closing import Room
 from ringwalk.distributors.channel import Stop, Submit, Terminate
 from ringwalk.distributors.exit_info import ExitInfo
 from ringwalk.distributors.journal import Kind, Record
 from ringwalk.distributors.link import Link
 from ringwalk.distributors.orders import Orders, PathLike
-from ringwalk.errors import ConfigError, ForkedError, RingwalkError
+from ringwalk.errors import ClosedError, ConfigError, ForkedError, RingwalkError
 from ringwalk.observe.progress import Counter, Progress
 
 _ANSWER_S = 30.0
@@ -93,6 +97,7 @@ class CommandDistributor:
         self._orders = Orders(output)
         self._streams = stdout, stderr
         self._owner = owner_token()
+        self._room = Room()
         self._link: Link | None = None
         self._started = False
         self._open: dict[str, int] = {}  # submitted or running, in order, each with its step
@@ -132,10 +137,13 @@ class CommandDistributor:
         """End every command, run none of the queue, and the supervisor with it. Idempotent.
 
         Takes no longer than ``timeout`` seconds (and a kill): SIGTERM, then after ``grace``, or
-        half the timeout if that is less, SIGKILL.
+        half the timeout if that is less, SIGKILL. A wait in another thread ends with ClosedError.
         """
         self._check_owner()
         self._check_calm()
+        self._room.clear(partial(self._stop, timeout))
+
+    def _stop(self, timeout: float = 10.0) -> None:
         deadline = time.monotonic() + timeout
         self._started = False
         if self._link is None:
@@ -243,23 +251,25 @@ class CommandDistributor:
         """
         self._check_owner()
         deadline = None if timeout is None else time.monotonic() + timeout
-        open_ = set(self._open if ids is None else ids)
-        self._read()
-        while open_ := open_ & self._open.keys():
-            if not self._sleep(len(open_), deadline):
-                return False
+        with self._room.inside(self._stop):
+            open_ = set(self._open if ids is None else ids)
             self._read()
-        return True
+            while open_ := open_ & self._open.keys():
+                if not self._sleep(len(open_), deadline):
+                    return False
+                self._read()
+            return True
 
     def completed(self, timeout: float | None = None) -> list[ExitInfo]:
         """What ended since the last call; waits for one, and is empty after ``timeout`` seconds,
         or when nothing waits or runs. In order of ending."""
         self._check_owner()
         deadline = None if timeout is None else time.monotonic() + timeout
-        self._read()
-        while not self._news and self._open and self._sleep(1, deadline):
+        with self._room.inside(self._stop):
             self._read()
-        news, self._news = self._news, {}
+            while not self._news and self._open and self._sleep(1, deadline):
+                self._read()
+            news, self._news = self._news, {}
         return [self._ended[name].exit_info() for name in news]
 
     # Below
@@ -300,9 +310,13 @@ class CommandDistributor:
             raise RingwalkError(
                 "the distributor is not started, so what waits in it will never end: start() it"
             )
-        if deadline is not None and time.monotonic() >= deadline:
+        now = time.monotonic()
+        if deadline is not None and now >= deadline:
             return False
-        self._link.wait(further, deadline)
+        look = now + Room.LOOK_S
+        self._link.wait(further, look if deadline is None else min(look, deadline))
+        if self._room.closing:
+            raise ClosedError("stop() was called while this was waited for; start() it again")
         return True
 
     def _read(self) -> None:
@@ -332,14 +346,15 @@ class CommandDistributor:
     def _part(self, link: Link, deadline: float) -> None:
         """Let go of the supervisor and account for every command that it had."""
         link.close(deadline)
-        self._take(link.records())
-        self._take(map(Record.lost, list(self._open)))
-        self._orders.forget()
-        self._link = None
-        if self._finalizer is not None:
-            self._finalizer.detach()
-        self._progress.end()
-        link.release()
+        with ExitStack() as ends:  # whatever a progress function raises
+            ends.callback(link.release)
+            ends.callback(self._progress.end)
+            self._link = None
+            if self._finalizer is not None:
+                self._finalizer.detach()
+            self._orders.forget()
+            self._take(link.records())
+            self._take(map(Record.lost, list(self._open)))
 
     def _check_calm(self) -> None:
         if self._taking:

@@ -263,9 +263,11 @@ class Engine:
 
     def _end(self, stream: Stream) -> None:
         """End the workers. pre: both locks are held, no task is open."""
-        stream.pool.close()
-        self._stream = None
-        self._progress.end()
+        try:
+            stream.pool.close()
+        finally:
+            self._stream = None
+            self._progress.end()
 
     def _deliver(self, stream: Stream) -> None:
         outcomes = stream.outcomes

@@ -18,6 +18,7 @@ import weakref
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, SupportsIndex, TypedDict
@@ -26,7 +27,7 @@ import numpy as np
 
 from ringwalk._core.ownership import is_owner, owner_token
 from ringwalk._core.process import Undisturbed
-from ringwalk.closing import Closing
+from ringwalk.closing import Closing, Room
 from ringwalk.config import resolve_num_workers
 from ringwalk.errors import BusyError, ClosedError, ConfigError, ForkedError
 from ringwalk.mappers.options import Options
@@ -68,8 +69,9 @@ class Runner(Closing, ABC):
     Attributes:
         failed: run id -> RunFailure, of the runs that failed for good or were cancelled.
 
-    Use it from the thread that made it. Ending the runner, or its process by whatever means, ends
-    all runs. After Ctrl-C in a wait the runs go on: wait again, or ``cancel_all``.
+    Use it from the thread that made it; any thread may ``close`` it. Ending the runner, or its
+    process by whatever means, ends all runs. After Ctrl-C in a wait the runs go on: wait again, or
+    ``cancel_all``.
     """
 
     def __init__(
@@ -99,6 +101,7 @@ class Runner(Closing, ABC):
         self._runs_by_fd: dict[int, int] = {}
         self._open: set[Attempt] = set()
         self._owner = owner_token()
+        self._room = Room()
         self._launcher = Launcher()
         self._epoll = select.epoll()
         self._finalizer = weakref.finalize(
@@ -125,11 +128,12 @@ class Runner(Closing, ABC):
 
     def enqueue(self, run_id: int) -> None:
         """Run a row that exists; again, if it has ended. Raises BusyError if it has not."""
-        self._check_usable()
-        status = self.status(run_id)
-        if not status.final and status is not Status.NEW:
-            raise BusyError(f"run {run_id} is {status.name.lower()}; wait or cancel")
-        with Undisturbed():  # a Ctrl-C would leave a process that nobody knows of
+        # A Ctrl-C would leave a process that nobody knows of.
+        with self._room.inside(self._close), Undisturbed():
+            self._check_usable()
+            status = self.status(run_id)
+            if not status.final and status is not Status.NEW:
+                raise BusyError(f"run {run_id} is {status.name.lower()}; wait or cancel")
             self.failed.pop(run_id, None)
             self._attempts[run_id] = 0
             self._note(run_id, Status.QUEUED, error=b"", exitcode=0)
@@ -161,28 +165,31 @@ class Runner(Closing, ABC):
         """Wait until a run ends; the runs that did. Empty after ``timeout`` s, or without runs."""
         deadline = math.inf if timeout is None else time.monotonic() + timeout
         ended: list[int] = []
-        while not ended and self.unfinished:
-            ended = self._step(deadline - time.monotonic())
-            if time.monotonic() >= deadline:
-                break
+        with self._room.inside(self._close):
+            while not ended and self.unfinished:
+                ended = self._step(deadline - time.monotonic())
+                if time.monotonic() >= deadline:
+                    break
         return ended
 
     def wait(self, run_id: int, timeout: float | None = None) -> Status:
         """Wait at most ``timeout`` seconds for one run; its status, final unless time was up."""
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        while not self.status(run_id).final and self.unfinished:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                break
-            self._step(left)
-        return self.status(run_id)
+        with self._room.inside(self._close):
+            while not self.status(run_id).final and self.unfinished:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    break
+                self._step(left)
+            return self.status(run_id)
 
     def wait_all(self, timeout: float | None = None) -> bool:
         """Wait at most ``timeout`` seconds for all runs; whether all have ended."""
         deadline = math.inf if timeout is None else time.monotonic() + timeout
-        while self.unfinished and (left := deadline - time.monotonic()) > 0:
-            self._step(left)
-        return not self.unfinished
+        with self._room.inside(self._close):
+            while self.unfinished and (left := deadline - time.monotonic()) > 0:
+                self._step(left)
+            return not self.unfinished
 
     # --- end ---------------------------------------------------------------------------------
 
@@ -206,11 +213,19 @@ class Runner(Closing, ABC):
             self.cancel(run_id)
 
     def close(self) -> None:
-        """Cancel what has not ended, and end every process. Idempotent; the table stays."""
-        if self._finalizer.alive and is_owner(self._owner):
-            self.cancel_all()
-        self._finalizer()
-        self._progress.end()
+        """Cancel what has not ended, and end every process. Idempotent; the table stays.
+
+        A wait in another thread ends with ClosedError; one that this was called in, by a progress
+        function or a signal handler, as well, and the processes after it.
+        """
+        self._room.clear(self._close)
+
+    def _close(self) -> None:
+        with ExitStack() as ends:  # whatever a progress function raises
+            ends.callback(self._progress.end)
+            ends.callback(self._finalizer)
+            if self._finalizer.alive and is_owner(self._owner):
+                self.cancel_all()
 
     # --- the engine --------------------------------------------------------------------------
 
@@ -251,14 +266,23 @@ class Runner(Closing, ABC):
                 self._runs_by_fd[fd] = run_id
 
     def _step(self, timeout: float) -> list[int]:
-        """Wait for the first event, at most ``timeout`` seconds; the runs that ended for good."""
-        self._check_usable()
+        """Wait for the first event, at most ``timeout`` seconds; the runs that ended for good.
+
+        It may come back without one earlier, to see whether somebody wants the runner closed.
+        """
+        with self._room.inside(self._close):
+            self._check_usable()
+            return self._look(timeout)
+
+    def _look(self, timeout: float) -> list[int]:
         ended = []
         first = math.inf
         if self.timeout is not None:
             first = min((active.deadline for active in self._active.values()), default=math.inf)
-        wait = max(0.0, min(timeout, first - time.monotonic()))
-        events = self._epoll.poll(None if wait == math.inf else wait)
+        wait = max(0.0, min(timeout, first - time.monotonic(), Room.LOOK_S))
+        events = self._epoll.poll(wait)
+        if self._room.closing:
+            raise ClosedError("this runner was closed while it was waited for; make another")
         with Undisturbed():  # a Ctrl-C would lose the run that is at hand
             for fd, _ in events:
                 run_id = self._runs_by_fd.get(fd)

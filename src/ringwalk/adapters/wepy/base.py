@@ -60,10 +60,12 @@ class HostedMapper(ABCWorkerMapper):  # type: ignore[misc]  # wepy has no types
         """End the workers. Idempotent; what was returned stays valid."""
         self.__dict__.pop("_mp_ctx", None)
         if self._engine is not None:
-            self._worker_segment_times = self._engine.worker_segment_times
-            self._cycle = self._engine.cycle
             engine, self._engine = self._engine, None
-            engine.cleanup()
+            try:
+                self._worker_segment_times = engine.worker_segment_times
+                self._cycle = engine.cycle
+            finally:
+                engine.cleanup()
             self._timeline = engine.timeline
 
     def force_shutdown(self, **kwargs: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any, Literal
 
 from ringwalk.config import resolve_num_workers, usable_cpus
@@ -107,12 +108,13 @@ class ProcessWorkManager(WorkManager):
 
     def shutdown(self) -> None:
         engine, self._engine = self._engine, None
-        super().shutdown()
-        if engine is None:
-            return
-        engine.interrupted = True  # a second Ctrl-C may end this: do not wait at exit either
-        engine.fail_waiting("the work manager was shut down before the task had started")
-        engine.close(self.shutdown_timeout)
+        self.running = False
+        with ExitStack() as ends:  # whatever a callback or the progress function raises
+            ends.callback(super().shutdown)
+            if engine is not None:
+                engine.interrupted = True  # a second Ctrl-C may end this: do not wait at exit then
+                ends.callback(engine.close, self.shutdown_timeout)
+                engine.fail_waiting("the work manager was shut down before the task had started")
 
     def submit(
         self,
