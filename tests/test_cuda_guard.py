@@ -243,8 +243,8 @@ MAPPERS = """
             with WorkerMapper(driver_here, num_workers=2, start_method=method) as mapper:
                 return mapper.map([0, 1])
 
-        def task():
-            with TaskMapper(driver_here, num_workers=2) as mapper:
+        def task(method="fork"):
+            with TaskMapper(driver_here, num_workers=2, start_method=method) as mapper:
                 return mapper.map([0, 1])
 """
 
@@ -254,14 +254,16 @@ def test_mappers_refuse_to_fork_an_initialised_parent(libcuda: Path) -> None:
         {MAPPERS}
         clean = [worker(), task()]
         ctypes.CDLL(sys.argv[1]).cuInit(0)
-        answer = [clean, verdict(worker), verdict(task), worker("spawn")]
+        forked = [verdict(worker), verdict(task)]
+        spawned = [make(how) for make in (worker, task) for how in ("spawn", "auto")]
+        answer = [clean, forked, spawned]
     """
-    clean, forked, tasks, spawned = run(dedent(code), libcuda)
+    clean, forked, spawned = run(dedent(code), libcuda)
     assert clean == [[3, 3], [3, 3]]
-    for kind, text in (forked, tasks):
+    for kind, text in forked:
         assert kind == "CudaInParentError"
         assert "spawn" in text
-    assert spawned == [3, 3]
+    assert spawned == [[3, 3]] * 4
 
 
 def test_a_respawn_comes_from_the_clean_template(libcuda: Path) -> None:

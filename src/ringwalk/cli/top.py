@@ -122,9 +122,10 @@ def _running(worker: WorkerSample) -> str:
 
 
 def _table(before: Sample | None, now: Sample) -> Table:
+    started = f", started by {now.started}" if now.started else ""
     state = f"map {now.cycle}: {now.finished:,} of {now.total:,}" if now.total else "no map"
     table = Table(
-        title=f"{now.mapper} of {now.function}, process {now.pid}",
+        title=f"{now.mapper} of {now.function}, process {now.pid}{started}",
         caption=f"{state}, {rate(before, now):.3g} segments/s, {size_text(now.memory)} in the "
         f"parent, {size_text(now.shared)} shared",
         title_justify="left",

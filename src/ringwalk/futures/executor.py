@@ -29,7 +29,7 @@ from ringwalk.mappers.options import check_choice, check_integer
 from ringwalk.memory.buffers import Inputs
 from ringwalk.observe.progress import Progress
 from ringwalk.workers.devices import resolve_devices
-from ringwalk.workers.launch import StartMethod
+from ringwalk.workers.launch import START_METHODS, StartMethod
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.worker import Worker
 
@@ -47,8 +47,10 @@ class Executor(concurrent.futures.Executor):
         max_retries: how often a call whose process died is run again; 0 promises that nothing
             is executed twice.
         devices: GPUs to share out among the workers: a list, "auto", or None to bind nothing.
-        start_method: "fork" (default) inherits everything as it is at the first ``submit``;
-            "spawn" and "forkserver" start fresh interpreters.
+        start_method: "auto" forks where that is safe, so that workers inherit everything as it is
+            at the first ``submit``, and starts a fresh interpreter where a library has threads in
+            this process that a forked worker would wait for. "fork", "spawn" and "forkserver"
+            order one of them.
         inputs: "copy" gives calls private copies of their arguments; "readonly" gives views of
             large arrays that refuse writing, which saves that copy.
         worker_type: a subclass of ``ringwalk.Worker``; its objects live in the workers.
@@ -68,7 +70,7 @@ class Executor(concurrent.futures.Executor):
         initargs: Sequence[Any] = (),
         max_retries: int = 1,
         devices: Sequence[int | str] | Literal["auto"] | None = None,
-        start_method: StartMethod = "fork",
+        start_method: StartMethod = "auto",
         inputs: Inputs = "copy",
         worker_type: type[Worker] = Worker,
         threads_per_worker: SupportsIndex | None = None,
@@ -76,7 +78,7 @@ class Executor(concurrent.futures.Executor):
     ) -> None:
         if initializer is not None and not callable(initializer):
             raise TypeError(f"initializer is {initializer!r}; give a function or None")
-        check_choice("start_method", start_method, ("fork", "spawn", "forkserver"))
+        check_choice("start_method", start_method, START_METHODS)
         check_choice("inputs", inputs, ("copy", "readonly"))
         if not 0 <= check_integer("max_retries", max_retries) <= 255:
             raise ConfigError(f"max_retries is {max_retries}; give 0 to 255")

@@ -350,7 +350,7 @@ class Mapper(ABC):
         if history is None:
             workers = self.num_workers or 0
             history = History(self._cycle, workers, (), 0, 0)
-        return history.timeline(type(self).__name__, self._memory())
+        return history.timeline(type(self).__name__, self._memory(), self._how_started())
 
     @property
     def attributes(self) -> Mapping[str, Any]:
@@ -367,6 +367,10 @@ class Mapper(ABC):
         """The history of the map that runs."""
         assert self._history is not None
         return self._history
+
+    def _how_started(self) -> str:
+        """How its processes were started; empty where there are none."""
+        return ""
 
     def _memory(self) -> Memory:
         return Memory(parent=peak_of("self"))

@@ -174,7 +174,7 @@ class History:
                 times[worker] += seconds_of
         return times
 
-    def timeline(self, mapper: str, memory: Memory) -> Timeline:
+    def timeline(self, mapper: str, memory: Memory, started: str = "") -> Timeline:
         """All attempts that began, in order of start."""
         own = [self._rows(self.ran)]
         parts = own + [part for wave in self.waves for part in self._of_wave(wave)]
@@ -190,6 +190,7 @@ class History:
             mapper,
             memory,
             tuple(found for wave in self.waves for found in wave.stuck),
+            started,
         )
 
     def _of_wave(self, wave: Wave) -> Iterator[Records]:

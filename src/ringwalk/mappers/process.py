@@ -25,10 +25,12 @@ from ringwalk.observe.monitor import Monitor
 from ringwalk.observe.stuck import StuckWorker
 from ringwalk.observe.timeline import Memory
 from ringwalk.workers.binding import Binding, cores_for_workers
-from ringwalk.workers.launch import StartMethod
+from ringwalk.workers.launch import START_METHODS, StartMethod
+from ringwalk.workers.persistent import PersistentCrew
 from ringwalk.workers.plan import CAPACITY
 from ringwalk.workers.pool import Pool
 from ringwalk.workers.setup import Setup
+from ringwalk.workers.start import Start
 
 
 class ProcessMapper(Mapper):
@@ -37,6 +39,7 @@ class ProcessMapper(Mapper):
     supports_timeout = True
 
     _pool: Pool | None = None
+    _chosen: Start | None = None
     _last_memory = Memory()
     _seconds: Seconds | None = None  # of the segments of the last map that succeeded
     _finalizer: weakref.finalize[..., ProcessMapper] | None = None
@@ -62,6 +65,34 @@ class ProcessMapper(Mapper):
         self._harden = harden
         self._monitored = monitor
         self._monitor: Monitor | None = None
+
+    def _check_start_method(self, asked: StartMethod) -> StartMethod:
+        check_choice("start_method", asked, START_METHODS)
+        if not self._harden:
+            return asked
+        if asked in ("spawn", "forkserver"):
+            raise ConfigError(
+                f"harden=True with start_method={asked!r}: a fresh interpreter holds the "
+                "shared memory before it can be hardened; use start_method='fork'"
+            )
+        return "fork"
+
+    @property
+    def started(self) -> str:
+        """How the processes of the last map started, and why: "fork", or "spawn (threads of jax)".
+
+        Empty before there are any.
+        """
+        crew = None if self._pool is None else self._pool.crew
+        if isinstance(crew, PersistentCrew) and not crew.forks_tasks:
+            self._chosen = crew.start
+        return "" if self._chosen is None else str(self._chosen)
+
+    def _how_started(self) -> str:
+        return self.started
+
+    def _prepare(self, pool: Pool, setup: Setup, arguments: Arguments) -> None:
+        """Choose, before a map, what its processes are forked from."""
 
     def _open_pool(
         self, setup: Setup, kind: Literal["persistent", "lanes"], start_method: StartMethod
@@ -122,6 +153,7 @@ class ProcessMapper(Mapper):
     def _remember(self, pool: Pool) -> None:
         """Keep what can be told of the last map when its workers cannot be asked any more."""
         if not pool.closed:
+            _ = self.started  # for a timeline that is asked for later
             with Undisturbed():  # or Ctrl-C leaves a file that was just opened to the collector
                 self._last_memory = self._memory()
         if self._history is not None:
@@ -138,11 +170,13 @@ class ProcessMapper(Mapper):
         self, setup: Setup, arguments: Arguments, results: list[Any], *, each: bool
     ) -> Batches:
         pool = self._running_pool()
+        self._prepare(pool, setup, arguments)
         expected = self._options.expected(self._seconds, arguments.count)
         history = self._recorded()
         monitor = self._monitor
         if monitor is not None:
-            monitor.begin(self._cycle, arguments.count, pool.space.board.done())
+            done_before = pool.space.board.done()
+            monitor.begin(self._cycle, arguments.count, done_before, self.started)
         done: dict[int, Any] = {}
         errors: dict[int, MapError] = {}
         took: list[Seconds] = []

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from ringwalk.mappers.arguments import Arguments
 from ringwalk.mappers.process import ProcessMapper
 from ringwalk.mappers.worker import check_worker_type
+from ringwalk.memory.by_value import dumps_by_value
+from ringwalk.workers.job import Constant, Indexed
+from ringwalk.workers.launch import StartMethod
+from ringwalk.workers.pool import Pool
 from ringwalk.workers.setup import Setup
+from ringwalk.workers.start import choose
 from ringwalk.workers.worker import Worker
 
 
@@ -22,6 +28,12 @@ class TaskMapper(ProcessMapper):
 
     Args:
         walker_task_type: a subclass of ``ringwalk.Worker``, to change how a segment is run.
+        start_method: "auto" (default) decides at each map: it forks where that is safe. Where a
+            library has threads here that a task would wait for, or CUDA is initialised, each task
+            is forked from a process that was forked from a fresh interpreter; function and
+            arguments then travel as for a ``WorkerMapper``. What cannot travel is forked with a
+            warning. "fork", "spawn" and "forkserver" order one of them. ``started`` tells what was
+            chosen.
 
     ``worker_init`` runs in every task process. Arrays in arguments are the process's private
     copies whatever ``inputs`` says; of those on memory that a fork shares (a writable
@@ -29,9 +41,14 @@ class TaskMapper(ProcessMapper):
     """
 
     def __init__(
-        self, *args: Any, walker_task_type: type[Worker] | None = None, **options: Any
+        self,
+        *args: Any,
+        walker_task_type: type[Worker] | None = None,
+        start_method: StartMethod = "auto",
+        **options: Any,
     ) -> None:
         super().__init__(*args, **options)
+        self._start_method = self._check_start_method(start_method)
         self._worker_type = check_worker_type("walker_task_type", walker_task_type)
 
     @property
@@ -41,3 +58,18 @@ class TaskMapper(ProcessMapper):
 
     def _start(self, setup: Setup) -> None:
         self._open_pool(setup, "lanes", "fork")
+
+    def _prepare(self, pool: Pool, setup: Setup, arguments: Arguments) -> None:
+        def travelling() -> bytes:
+            # Of each column the first value: the others mostly are of the same classes.
+            columns = (*arguments.positional, *arguments.named.values())
+            values = [
+                column.value if isinstance(column, Constant) else column.values[0]
+                for column in columns
+                if isinstance(column, Constant) or (isinstance(column, Indexed) and arguments.count)
+            ]
+            return dumps_by_value((setup, values))
+
+        chosen = choose(self._start_method, travelling)
+        self._chosen = chosen
+        pool.fork_tasks_from(chosen.method, setup.segment_func)

@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 from ringwalk.errors import ConfigError
-from ringwalk.mappers.options import check_choice
 from ringwalk.mappers.process import ProcessMapper
 from ringwalk.memory.pinned import check_can_pin
 from ringwalk.workers.launch import StartMethod
@@ -21,10 +20,12 @@ class WorkerMapper(ProcessMapper):
 
     Args:
         worker_type: a subclass of ``ringwalk.Worker``, to change how a worker runs a segment.
-        start_method: "fork" (default) inherits the segment function and everything it refers to,
-            as they are at ``init``. "spawn" and "forkserver" start fresh interpreters, for
-            parents that use threads or CUDA; the segment function then travels by pickle or
-            cloudpickle, and scripts need the usual ``if __name__ == "__main__":``.
+        start_method: "fork" inherits the segment function and everything it refers to, as they
+            are at ``init``. "spawn" and "forkserver" start fresh interpreters, for parents that
+            use threads or CUDA; the segment function then travels by pickle or cloudpickle, and
+            scripts need the usual ``if __name__ == "__main__":``. "auto" (default) forks where
+            that is safe, and spawns where a library has threads here that a forked worker would
+            wait for, or CUDA is initialised. ``started`` tells what was chosen.
         bind: "cores" gives each worker a core of its own, "nodes" all cores of one NUMA node, the
             nodes in turns; of the cores that this process may use. None leaves it to the kernel.
         harden: let no other process of this user open the memory or descriptors of the parent
@@ -47,21 +48,15 @@ class WorkerMapper(ProcessMapper):
         self,
         *args: Any,
         worker_type: type[Worker] | None = None,
-        start_method: StartMethod = "fork",
+        start_method: StartMethod = "auto",
         pin_blocks: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(*args, **options)
-        check_choice("start_method", start_method, ("fork", "spawn", "forkserver"))
-        if self._harden and start_method != "fork":
-            raise ConfigError(
-                f"harden=True with start_method={start_method!r}: a fresh interpreter holds the "
-                "shared memory before it can be hardened; use start_method='fork'"
-            )
         if pin_blocks:
             check_can_pin()
         self._pin_blocks = pin_blocks
-        self._start_method: StartMethod = start_method
+        self._start_method = self._check_start_method(start_method)
         self._worker_type = check_worker_type("worker_type", worker_type)
 
     @property

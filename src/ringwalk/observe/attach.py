@@ -66,6 +66,7 @@ class Sample:
 
     Attributes:
         when: seconds on the monotonic clock.
+        started: how its processes were started, and why; empty before the first map.
         total: walkers of the map that runs, 0 if none does; finished: those that are.
         shared: bytes of shared memory in use, walker blocks not included.
     """
@@ -74,6 +75,7 @@ class Sample:
     pid: int
     mapper: str
     function: str
+    started: str
     cycle: int
     total: int
     finished: int
@@ -119,6 +121,7 @@ class Attached(Closing):
             self.pid,
             str(facts["mapper"]),
             str(facts["function"]),
+            str(facts["started"]),
             int(facts["cycle"]),
             total,
             min(max(finished, 0), total),

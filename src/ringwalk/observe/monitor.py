@@ -27,13 +27,24 @@ class Monitor:
     def __init__(self, facts: Mapping[str, Any]) -> None:
         self._fd = os.memfd_create(MEMFD, os.MFD_CLOEXEC)
         self._finalizer = weakref.finalize(self, os.close, self._fd)
-        self._line: dict[str, Any] = {**facts, "total": 0, "before": 0, "cycle": 0, "pids": {}}
-        self._line["stuck"] = {}
+        self._line: dict[str, Any] = {
+            **facts,
+            "total": 0,
+            "before": 0,
+            "cycle": 0,
+            "started": "",
+            "pids": {},
+            "stuck": {},
+        }
         self._write()
 
-    def begin(self, cycle: int, total: int, before: int) -> None:
-        """A map of ``total`` walkers begins; the board has counted ``before`` tasks so far."""
-        self._line.update(cycle=cycle, total=total, before=before, stuck={})
+    def begin(self, cycle: int, total: int, before: int, started: str) -> None:
+        """A map of ``total`` walkers begins; the board has counted ``before`` tasks so far.
+
+        Args:
+            started: how the processes that run it were started, and why.
+        """
+        self._line.update(cycle=cycle, total=total, before=before, started=started, stuck={})
         self._write()
 
     def staff(self, pids: Mapping[int, int]) -> None:

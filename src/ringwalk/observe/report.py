@@ -68,6 +68,11 @@ svg .map {{ fill: #eee }} rect.done, rect.failed, rect.died {{ stroke: #fff; str
 """
 
 
+def _title(timeline: Timeline) -> str:
+    started = f", started by {timeline.started}" if timeline.started else ""
+    return f"{timeline.mapper} on {timeline.workers} workers{started}"
+
+
 def write_report(timeline: Timeline, path: str | os.PathLike[str]) -> None:
     """Write the page."""
     Path(path).write_text(page(timeline), encoding="utf-8")
@@ -79,7 +84,7 @@ def page(timeline: Timeline) -> str:
     machine = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     advice = advise(timeline, summary, machine)
     return _PAGE.format(
-        title=html.escape(f"{timeline.mapper} on {timeline.workers} workers"),
+        title=html.escape(_title(timeline)),
         lead=_lead(summary),
         advice="".join(f"<li>{html.escape(sentence)}</li>" for sentence in advice),
         split=_split(summary),

@@ -85,6 +85,7 @@ class Timeline:
         mapper: the class of mapper.
         memory: high-water marks.
         stuck: workers that were found unable to go on.
+        started: how the processes were started, and why; empty where there are none.
     """
 
     records: Records
@@ -95,6 +96,7 @@ class Timeline:
     mapper: str
     memory: Memory
     stuck: tuple[StuckWorker, ...] = ()
+    started: str = ""
 
     @classmethod
     def join(cls, timelines: Iterable[Self]) -> Self:
@@ -120,6 +122,7 @@ class Timeline:
             first.mapper,
             last.memory,
             tuple(found for part in parts for found in part.stuck),
+            last.started,
         )
 
     def __len__(self) -> int:

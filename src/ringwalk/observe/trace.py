@@ -22,7 +22,11 @@ def write_trace(timeline: Timeline, path: str | os.PathLike[str]) -> None:
     """Write the trace."""
     document = {
         "displayTimeUnit": "ms",
-        "otherData": {"mapper": timeline.mapper, "workers": timeline.workers},
+        "otherData": {
+            "mapper": timeline.mapper,
+            "workers": timeline.workers,
+            "started": timeline.started,
+        },
         "traceEvents": [*_names(timeline), *_maps(timeline), *_attempts(timeline)],
     }
 

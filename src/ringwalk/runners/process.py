@@ -36,7 +36,9 @@ from ringwalk.runners.attempt import Outcome, describe_exit
 from ringwalk.workers import keeper
 from ringwalk.workers.bootstrap import exit_code, fork_watched, leave, prepare_fork
 from ringwalk.workers.command import kill_tree
+from ringwalk.workers.fork_safety import why_not_fork
 from ringwalk.workers.messages import Kind, Message, pair, receive, send
+from ringwalk.workers.start import warn_of_fork
 from ringwalk.workers.streams import part_from_parent
 
 Run = Callable[[int], object]
@@ -74,6 +76,9 @@ class RunProcess:
         siblings: Iterable[RunProcess] = (),
     ) -> None:
         prepare_fork()
+        if (reason := why_not_fork()) is not None:
+            why = "the processes of a runner are always forked from it"
+            warn_of_fork(reason, why, "use WorkerMapper, which can start a fresh interpreter")
         parent = os.getpid()
         self._mark = mark
         self._once = once

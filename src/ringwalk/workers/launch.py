@@ -16,7 +16,6 @@ from typing import Any, Literal, NoReturn
 
 from ringwalk._core import process
 from ringwalk._core.arena import Arena
-from ringwalk.memory.by_value import dumps_by_value
 from ringwalk.workers.bootstrap import patiently, watched
 from ringwalk.workers.logs import HandlerLocks
 from ringwalk.workers.main_module import describe_main, import_main_when_needed, main_hidden
@@ -24,7 +23,8 @@ from ringwalk.workers.plan import Plan, Workspace
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.template import Ends, become_template, run_worker
 
-StartMethod = Literal["fork", "spawn", "forkserver"]
+StartMethod = Literal["auto", "fork", "spawn", "forkserver"]
+START_METHODS = ("auto", "fork", "spawn", "forkserver")
 
 
 class Template:
@@ -59,14 +59,13 @@ def fork_template(
     space: Workspace,
     ends: Ends,
     control: socket.socket,
-    method: StartMethod,
 ) -> Template:
     def begin() -> int:
         order = ends.control.fileno(), setup.num_workers
         pid, slot = patiently(lambda: process.fork_template(*order, HandlerLocks()))
         if pid == 0:
             control.close()
-            run_worker(setup, space.plan, space.arena, ends, slot)
+            run_worker(lambda: setup, space.plan, space.arena, ends, slot)
         return pid
 
     pid, pidfd = watched(begin)
@@ -74,15 +73,22 @@ def fork_template(
 
 
 def spawn_template(
-    setup: Setup,
+    pickled_setup: bytes,
     space: Workspace,
     ends: Ends,
     control: socket.socket,
     method: StartMethod,
+    *,
+    lazy: bool,
 ) -> Template:
+    """Start a fresh interpreter.
+
+    Args:
+        lazy: have each worker unpickle the setup, because the template would get threads by it.
+    """
     context: Any = multiprocessing.get_context(method)  # typeshed knows no Process on the base
     process: BaseProcess = context.Process(
-        target=_SpawnedTemplate(setup, space.plan, ends), name="ringwalk-template"
+        target=_SpawnedTemplate(pickled_setup, space.plan, ends, lazy), name="ringwalk-template"
     )
     with main_hidden():
         process.start()
@@ -110,8 +116,9 @@ def _join(process: Any) -> None:
 class _SpawnedTemplate:
     """Carries the template's arguments to a fresh interpreter."""
 
-    def __init__(self, setup: Setup, plan: Plan, ends: Ends) -> None:
-        self._pickled_setup = dumps_by_value(setup)
+    def __init__(self, pickled_setup: bytes, plan: Plan, ends: Ends, lazy: bool) -> None:
+        self._pickled_setup = pickled_setup
+        self._lazy = lazy
         self._main = describe_main()
         self._plan = plan
         self._ends = ends
@@ -122,6 +129,7 @@ class _SpawnedTemplate:
             "setup": self._pickled_setup,
             "main": self._main,
             "plan": self._plan,
+            "lazy": self._lazy,
             "parent_pid": ends.parent_pid,
             "arena": DupFd(ends.arena),
             "wake": DupFd(ends.wake),
@@ -140,15 +148,19 @@ class _SpawnedTemplate:
             tuple(socket.socket(fileno=_received(end)) for end in state["workers"]),
         )
         self._plan = state["plan"]
+        self._lazy = state["lazy"]
         self._pickled_setup = state["setup"]
         self._main = state["main"]
 
     def __call__(self) -> NoReturn:
         _let_fork_server_go()
         import_main_when_needed(self._main)
-        setup: Setup = pickle.loads(self._pickled_setup)
         arena = Arena.attach(self._ends.arena)
-        become_template(setup, self._plan, arena, self._ends)
+        become_template(self._load, self._plan, arena, self._ends, lazy=self._lazy)
+
+    def _load(self) -> Setup:
+        setup: Setup = pickle.loads(self._pickled_setup)
+        return setup
 
 
 def _let_fork_server_go() -> None:

@@ -5,6 +5,7 @@ parent <-> template (one pair a pool)
     SPAWNED worker pid (+ pidfd)  template to parent
     EXITED worker status          template to parent, after it reaped the worker
     REFUSED text                  template to parent: it cannot fork
+    UNSAFE                        template to parent: unpickling gave it threads, and it ends
 
 parent <-> worker (one pair a slot)
     READY, INIT_FAILED pickle     worker to parent
@@ -50,6 +51,7 @@ class Kind(IntEnum):
     HAVE = 9
     RUN = 10
     RAN = 11
+    UNSAFE = 12
 
 
 class Message:

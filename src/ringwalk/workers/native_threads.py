@@ -84,10 +84,10 @@ def threads_of(folder: Path) -> list[Asleep | None]:
 
     Raises OSError where the process may not be seen, or has ended.
     """
-    return [_thread(entry) for entry in (folder / "task").iterdir()]
+    return [thread_at(entry) for entry in (folder / "task").iterdir()]
 
 
-def _thread(entry: Path) -> Asleep | None:
+def thread_at(entry: Path) -> Asleep | None:
     try:
         fields = (entry / "syscall").read_text().split()
         status = (entry / "status").read_text()
@@ -106,10 +106,10 @@ def _thread(entry: Path) -> Asleep | None:
     )
 
 
-def owner_of(folder: Path, mappings: Mappings, stack: int) -> str:
-    """The library in which a thread sleeps, by its stack pointer; empty where it cannot be told.
+def library_of(folder: Path, mappings: Mappings, stack: int) -> str:
+    """Path of the library in which a thread sleeps, by its stack pointer; empty if not to be told.
 
-    "Python" where that is the interpreter itself: a lock of the ``threading`` module, say.
+    That of the interpreter counts: a lock of the ``threading`` module, say.
     """
     inside = mappings.at(stack)
     if inside is None:
@@ -125,12 +125,23 @@ def owner_of(folder: Path, mappings: Mappings, stack: int) -> str:
         mapping = mappings.at(word)
         if mapping is None or not mapping.executable or not mapping.path:
             continue
-        name = os.path.basename(mapping.path)
-        if _PYTHON.match(name):
-            return "Python"
-        if not _EVERYBODY_S.match(name):
-            return name
+        if not _EVERYBODY_S.match(os.path.basename(mapping.path)):
+            return mapping.path
     return ""
+
+
+def is_interpreter(path: str) -> bool:
+    """Whether a library is Python's own."""
+    return _PYTHON.match(os.path.basename(path)) is not None
+
+
+def owner_of(folder: Path, mappings: Mappings, stack: int) -> str:
+    """Name of the library in which a thread sleeps, by its stack pointer; "" if not to be told.
+
+    "Python" where that is the interpreter itself: a lock of the ``threading`` module, say.
+    """
+    path = library_of(folder, mappings, stack)
+    return "Python" if is_interpreter(path) else os.path.basename(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +185,7 @@ def _owners(tids: Collection[int]) -> Iterator[str]:
     folder = PROC / "self"
     mappings = Mappings(folder)
     for tid in tids:
-        thread = _thread(folder / "task" / str(tid))
+        thread = thread_at(folder / "task" / str(tid))
         yield "" if thread is None else owner_of(folder, mappings, thread.stack)
 
 

@@ -10,20 +10,24 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from ringwalk._core.leash import let_leash_go, make_leash
 from ringwalk._core.process import Undisturbed
 from ringwalk.errors import CudaInParentError, GpuInParentError, RingwalkError, WorkerInitError
+from ringwalk.memory.by_value import dumps_by_value
 from ringwalk.memory.main_names import MainNames
 from ringwalk.workers.bootstrap import prepare_fork
 from ringwalk.workers.crew import Death, EarlyDeaths, pid_of
 from ringwalk.workers.failure import Failure
+from ringwalk.workers.fresh import wait_for_leash
 from ringwalk.workers.job import Job
 from ringwalk.workers.launch import StartMethod, Template, fork_template, spawn_template
 from ringwalk.workers.messages import Kind, Message, pair, pairs, receive, send
 from ringwalk.workers.native_threads import OtherThreads
 from ringwalk.workers.plan import Workspace
 from ringwalk.workers.setup import Setup
+from ringwalk.workers.start import Start, choose
 from ringwalk.workers.stuck import StuckWatch, warn_of
 from ringwalk.workers.template import Ends
 from ringwalk.workers.watch import Events, Watch
@@ -54,12 +58,15 @@ class PersistentCrew:
     ) -> None:
         self._setup = setup
         self._space = space
-        self._start_method = start_method
+        self._asked = start_method
+        self.start: Start | None = None  # of the template, once it was chosen
+        self._lazy = False  # each worker unpickles the setup, see template.become_template
         self._find_block = find_block
         self._template: Template | None = None
         self._channels = pairs(setup.num_workers)
         self._pidfds: dict[int, int] = {}  # slot -> pidfd
         self._statuses: dict[int, int] = {}  # slot -> wait status, told by the template
+        self._leashes: dict[int, int] = {}  # slot -> of a worker that forks a process a task
         self._starting: set[int] = set()  # asked for, no pidfd yet
         self._asked_at = 0.0  # when the first of them was, or the template last forked one
         self._ready: set[int] = set()
@@ -88,7 +95,8 @@ class PersistentCrew:
                 mourn(death)
         for slot in filter(self.vacant, range(self._setup.num_workers)):
             self._replace(slot)
-        if self._start_method == "fork" and not self._setup.prepares:
+        assert self.start is not None
+        if self.start.method == "fork" and not self._setup.prepares:
             return
         # Some may be ready before the template has told of their processes.
         while len(self._ready) < self._setup.num_workers or self._starting:
@@ -99,6 +107,11 @@ class PersistentCrew:
             warn_of(self.stuck.look(self, "task {}".format))
             if self._unanswered(_ANSWER_TIMEOUT_S):
                 self._replace_template()
+
+    @property
+    def forks_tasks(self) -> bool:
+        """Whether each task runs in a process of its own."""
+        return self._setup.fresh
 
     def _replace(self, slot: int) -> None:
         self._space.forget(slot)
@@ -119,7 +132,8 @@ class PersistentCrew:
             self._starting.add(slot)
 
     def _start_template(self) -> Template:
-        if self._start_method == "fork":
+        chosen = self.start = choose(self._asked, partial(dumps_by_value, self._setup))
+        if chosen.method == "fork":
             prepare_fork()
             self.beside = OtherThreads.now()
         with Undisturbed():  # a Ctrl-C would leave a template that nobody knows of
@@ -130,9 +144,10 @@ class PersistentCrew:
                 ours.close()
                 theirs.close()
                 raise
-            start = fork_template if self._start_method == "fork" else spawn_template
-            if self._start_method == "fork":
+            if chosen.method == "fork":
                 self._space.codec.main = MainNames.now()
+            else:
+                self._space.codec.main = MainNames({})
             ends = Ends(
                 os.getpid(),
                 self._space.arena.fileno(),
@@ -142,7 +157,12 @@ class PersistentCrew:
                 tuple(end for _, end in self._channels),
             )
             try:
-                template = start(self._setup, self._space, ends, ours, self._start_method)
+                if chosen.method == "fork":
+                    template = fork_template(self._setup, self._space, ends, ours)
+                else:
+                    template = spawn_template(
+                        chosen.pickled, self._space, ends, ours, chosen.method, lazy=self._lazy
+                    )
             except BaseException:
                 ours.close()
                 os.close(leash)
@@ -183,7 +203,8 @@ class PersistentCrew:
         # Not while a worker lives, which would die with it, in the middle of a task perhaps.
         if not self._pidfds and self._unanswered(_ANSWER_TIMEOUT_S):
             self._replace_template()
-        if self._start_method == "fork" and self._unanswered(START_TIMEOUT_S):
+        forked = self.start is not None and self.start.method == "fork"
+        if forked and self._unanswered(START_TIMEOUT_S):
             raise WorkerInitError(
                 f"{len(self._starting)} of {self._setup.num_workers} workers were not forked "
                 f"within {START_TIMEOUT_S:g} s. If the parent runs threads, one may have held "
@@ -227,6 +248,8 @@ class PersistentCrew:
             self._hire(message.first, message.fd)
         elif message.kind == Kind.EXITED:
             self._statuses[message.first] = message.second
+        elif message.kind == Kind.UNSAFE:
+            self._lazy = True
         elif message.kind == Kind.REFUSED:
             reason = message.body.decode(errors="replace")
             self._starting.discard(message.first)
@@ -248,7 +271,7 @@ class PersistentCrew:
         if message is None:
             return
         if message.kind == Kind.READY:
-            self._welcome(slot)
+            self._welcome(slot, message.fd)
         elif message.kind == Kind.WANT:
             answer = Message(Kind.HAVE, message.first, fd=self._find_block(message.first))
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
@@ -260,8 +283,10 @@ class PersistentCrew:
                 f"worker_init raised in worker {slot}: {failure.type_name}: {failure.text}"
             ) from cause
 
-    def _welcome(self, slot: int) -> None:
+    def _welcome(self, slot: int, leash: int | None) -> None:
         self._ready.add(slot)
+        if leash is not None:
+            self._leashes[slot] = leash
         if self._template is not None:
             self._template.worked = True
 
@@ -279,6 +304,11 @@ class PersistentCrew:
                 break
         status = self._statuses.pop(slot, signal.SIGKILL)
         self._drain(slot)
+        if slot in self._leashes:
+            wait_for_leash(self._leashes.pop(slot), slot)
+            of_task = self._space.board.child_status(slot)
+            status = status if of_task is None else of_task
+            self._space.board.set_child_status(slot, None)
         death = Death.from_status(slot, status, was_ready=slot in self._ready)
         self._drop(slot)
         return [death]
@@ -294,8 +324,8 @@ class PersistentCrew:
         for end in self._channels[slot]:
             while (message := receive(end, wait=False)) is not None:
                 if message.kind == Kind.READY:
-                    self._welcome(slot)
-                if message.fd is not None:
+                    self._welcome(slot, message.fd)
+                elif message.fd is not None:
                     os.close(message.fd)
 
     def _lose_template(self) -> list[Death]:
@@ -387,6 +417,9 @@ class PersistentCrew:
         for ends in self._channels:
             for end in ends:
                 end.close()
+        for leash in self._leashes.values():
+            os.close(leash)
+        self._leashes = {}
         if self._template is not None:
             self._template.release()
         self._template = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal
 
 from ringwalk._core.ownership import is_owner, owner_token
@@ -47,14 +48,42 @@ class Pool:
         self.crew: Crew
         try:
             if kind == "persistent":
-                self.crew = PersistentCrew(
-                    setup, self.space, start_method, self.blocks.find_descriptor
-                )
+                self.crew = self._persistent(setup, start_method)
             else:
                 self.crew = LaneCrew(setup, self.space)
         except BaseException:
             self.space.close()
             raise
+
+    def _persistent(self, setup: Setup, start_method: StartMethod) -> PersistentCrew:
+        return PersistentCrew(setup, self.space, start_method, self.blocks.find_descriptor)
+
+    def fork_tasks_from(self, method: StartMethod, func: SegmentFunc) -> None:
+        """Have the next maps fork each task's process from this one, or from a clean template.
+
+        Args:
+            func: as it is now, for workers that do not inherit it.
+
+        Raises what pickling raises.
+        """
+        with Undisturbed():  # half a change would leave two processes in one slot
+            if method == "fork" and isinstance(self.crew, PersistentCrew):
+                self._leave_crew()
+                self.crew = LaneCrew(self.setup, self.space)
+            elif method != "fork" and isinstance(self.crew, LaneCrew):
+                self._leave_crew()
+                self.space.board.reopen()
+                setup = replace(self.setup, segment_func=func, fresh=True)
+                self.crew = self._persistent(setup, method)
+                self.renew(func, as_started=True)
+                return
+        if method != "fork":
+            self.renew(func)
+
+    def _leave_crew(self) -> None:
+        self.crew.close()
+        for slot in range(self.setup.num_workers):
+            self.space.forget(slot)
 
     def next_epoch(self) -> int:
         """Begin a wave: 32 bits on the board, and never 0."""

@@ -35,6 +35,8 @@ class Setup:
     """BLAS/OpenMP threads a worker may use."""
     cores: tuple[frozenset[int], ...] | None = None
     """Which cores each worker is bound to; None: to none."""
+    fresh: bool = False
+    """Whether a worker forks a process for each task (``TaskMapper`` from a clean template)."""
     pin_blocks: bool = False
     """Whether a worker registers the blocks that it opens with CUDA."""
 

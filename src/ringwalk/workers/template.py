@@ -21,6 +21,7 @@ import os
 import pickle
 import socket
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -38,6 +39,8 @@ from ringwalk.workers.bootstrap import (
     prepare_fork,
 )
 from ringwalk.workers.failure import Failure
+from ringwalk.workers.fork_safety import unsafe_threads
+from ringwalk.workers.fresh import serve_in_processes
 from ringwalk.workers.loop import serve
 from ringwalk.workers.messages import Kind, Message, send
 from ringwalk.workers.plan import Plan, WorkerSpace
@@ -58,44 +61,61 @@ class Ends:
     workers: tuple[socket.socket, ...]
 
 
-def become_template(setup: Setup, plan: Plan, arena: Arena, ends: Ends) -> NoReturn:
-    """The template's whole life in a fresh interpreter."""
+def become_template(
+    load: Callable[[], Setup], plan: Plan, arena: Arena, ends: Ends, *, lazy: bool
+) -> NoReturn:
+    """The template's whole life in a fresh interpreter.
+
+    What the setup brings may start threads when it is unpickled (an array of jax does), and a
+    template with threads is no better than the parent. The parent is told, and starts a lazy one.
+    """
     code = 1
     try:
+        if not lazy:
+            setup = load()
+            load = lambda: setup  # noqa: E731
+            if unsafe_threads():
+                send(ends.control, Message(Kind.UNSAFE))
+                leave(code)
         try:
             prepare_fork()
         except GpuInParentError as error:
             send(ends.control, Message(Kind.REFUSED, body=str(error).encode()))
             leave(code)
         with Undisturbed():
-            slot = process.become_template(
-                ends.control.fileno(), ends.parent_pid, setup.num_workers
-            )
-            run_worker(setup, plan, arena, ends, slot)
+            slot = process.become_template(ends.control.fileno(), ends.parent_pid, plan.workers)
+            run_worker(load, plan, arena, ends, slot)
     except BaseException:  # nothing may return into multiprocessing's frames
         sys.excepthook(*sys.exc_info())
     finally:
         leave(code)
 
 
-def run_worker(setup: Setup, plan: Plan, arena: Arena, ends: Ends, slot: int) -> NoReturn:
+def run_worker(
+    load: Callable[[], Setup], plan: Plan, arena: Arena, ends: Ends, slot: int
+) -> NoReturn:
     """A persistent worker's whole life."""
     code = 1
     try:
         process.reset_signals()
-        limit_threads(setup.threads)
         gc.freeze()  # a collection would copy every page that it marks
         channel = ends.workers[slot]
+        try:
+            setup = load()
+        except Exception as error:  # unpickling runs user code
+            refuse(channel, error)
+        limit_threads(setup.threads)
         if inherits_views(arena):
             arena = Arena.attach(os.dup(arena.fileno()))
         space = WorkerSpace(plan, arena, ends.wake, slot)
         part_from_parent()
+        if setup.fresh:
+            serve_in_processes(setup, space, channel, slot)
+            leave(0)
         try:
             worker = make_worker(setup, slot)
         except Exception as error:  # worker_init is user code
-            failure = pickle.dumps(Failure.of(error, "segment"))
-            send(channel, Message(Kind.INIT_FAILED, body=failure))
-            leave(code)
+            refuse(channel, error)
         serve_numpy(space.heaps, space.codec.own)
         send(channel, Message(Kind.READY))
         serve(space, RemoteJobs(setup, space, worker, channel).load)
@@ -108,3 +128,10 @@ def run_worker(setup: Setup, plan: Plan, arena: Arena, ends: Ends, slot: int) ->
         sys.excepthook(*sys.exc_info())
     finally:
         leave(code)
+
+
+def refuse(channel: socket.socket, error: Exception) -> NoReturn:
+    """Tell the parent why this worker cannot start, and end."""
+    failure = pickle.dumps(Failure.of(error, "segment"))
+    send(channel, Message(Kind.INIT_FAILED, body=failure))
+    leave(1)

@@ -57,6 +57,10 @@ class EngineHub:
 class ProcessWorkManager(WorkManager):
     """Runs tasks in worker processes, forked at ``startup`` with everything as it is then.
 
+    Where a library has threads here that a forked worker would wait for, they start in a fresh
+    interpreter instead (``start_method``).
+
+
     A worker that dies costs its task one attempt (``max_retries``) and is replaced; a task that
     gets no more attempts fails with ``TaskDied``, and the others go on.
 
@@ -66,7 +70,7 @@ class ProcessWorkManager(WorkManager):
         devices: GPUs to share out among the workers: a list, "auto", or None to bind nothing.
     """
 
-    start_method: StartMethod = "fork"
+    start_method: StartMethod = "auto"
     worker_type: type[Worker] = NumberedWorker
 
     def __init__(
