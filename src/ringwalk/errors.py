@@ -38,7 +38,7 @@ class ClosedError(RingwalkError, RuntimeError):
 
 
 class BusyError(RingwalkError, RuntimeError):
-    """A map was started from inside a running map of the same mapper."""
+    """A map was started from inside one of the same mapper, or of a block that another writes."""
 
 
 class ForkedError(RingwalkError, RuntimeError):

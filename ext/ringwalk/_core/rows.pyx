@@ -3,7 +3,7 @@
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.object cimport PyObject, PyTypeObject
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcpy
 
 cdef extern from "Python.h":
@@ -18,6 +18,23 @@ cdef enum:
 # Lost one a millisecond, they last three days; Python 3.12 takes 2 ** 31 for immortal.
 cdef enum:
     SPARE = 1 << 28
+
+
+cdef extern from *:
+    """
+    static int rw_exchange(int64_t *word, int64_t *expected, int64_t desired)
+    {
+        return __atomic_compare_exchange_n(word, expected, desired, 0, __ATOMIC_ACQ_REL,
+                                           __ATOMIC_ACQUIRE);
+    }
+    """
+    bint rw_exchange(int64_t *word, int64_t *expected, int64_t desired) nogil
+
+
+def exchange(int64_t[:] word not None, int64_t expected, int64_t desired):
+    """Store ``desired`` in the first of these words if it holds ``expected``; what it held."""
+    rw_exchange(&word[0], &expected, desired)
+    return expected
 
 
 def spare(thing):

@@ -5,6 +5,7 @@ from typing_extensions import disjoint_base
 
 _Row = TypeVar("_Row", bound=RowBase)
 
+def exchange(word: memoryview[int], expected: int, desired: int) -> int: ...
 def spare(thing: object) -> None: ...
 
 @disjoint_base

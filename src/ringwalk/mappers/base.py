@@ -31,6 +31,7 @@ from ringwalk.mappers.options import (
     check_seed,
 )
 from ringwalk.memory.buffers import Inputs
+from ringwalk.memory.writer import writing
 from ringwalk.observe.memory import peak_of
 from ringwalk.observe.progress import Progress, Reporter
 from ringwalk.observe.timeline import Memory, Timeline
@@ -226,6 +227,7 @@ class Mapper(ABC):
             ConfigError: unequal lengths or unusable arguments; nothing was started.
             MapError: a walker failed for good. Blocks are as they were before the call.
             ClosedError: the mapper is not running, or was closed meanwhile.
+            BusyError: another map, of any process, writes one of the blocks.
         """
         with self._mapping() as setup, self._room.inside(self._end):
             self._check_open(setup)
@@ -233,9 +235,10 @@ class Mapper(ABC):
             self._history = History.begin(setup, arguments, self._cycle)
             self._returned = []
             results: list[Any] = [None] * arguments.count
-            for _ in self._run(setup, arguments, results, each=False):
-                pass
-            self._finish(arguments, results)
+            with writing(arguments.blocks):
+                for _ in self._run(setup, arguments, results, each=False):
+                    pass
+                self._finish(arguments, results)
             return results
 
     def map_unordered(
@@ -254,21 +257,23 @@ class Mapper(ABC):
                 self._returned = []
                 results: list[Any] = [None] * arguments.count
                 columns = [*arguments.positional, *arguments.named.values()]
-                run = self._run(setup, arguments, results, each=True)
-            try:
-                while (fresh := self._next(setup, run)) is not None:
-                    for walker in fresh:
-                        result = results[walker]
-                        if isinstance(result, Returned):
-                            block = columns[result.column].block  # type: ignore[union-attr]
-                            result = block.begun(walker)
-                        yield walker, result
+            with writing(arguments.blocks):
                 with self._room.inside(self._end):
-                    self._check_open(setup)
-                    self._finish(arguments, results)
-            finally:
-                with self._room.inside(self._end):
-                    run.close()
+                    run = self._run(setup, arguments, results, each=True)
+                try:
+                    while (fresh := self._next(setup, run)) is not None:
+                        for walker in fresh:
+                            result = results[walker]
+                            if isinstance(result, Returned):
+                                block = columns[result.column].block  # type: ignore[union-attr]
+                                result = block.begun(walker)
+                            yield walker, result
+                    with self._room.inside(self._end):
+                        self._check_open(setup)
+                        self._finish(arguments, results)
+                finally:
+                    with self._room.inside(self._end):
+                        run.close()
 
     def _next(self, setup: Setup, run: Batches) -> Sequence[int] | None:
         with self._room.inside(self._end):

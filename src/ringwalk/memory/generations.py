@@ -23,17 +23,18 @@ import numpy.typing as npt
 
 from ringwalk._core.rows import RowMover
 from ringwalk.errors import ClosedError, ConfigError
-from ringwalk.memory.header import FRONT_WORD, Header
+from ringwalk.memory.header import FRONT_WORD, WRITER_WORD, Header
 from ringwalk.memory.row import Columns, Row, row_type
 
 
 class Generations:
     """The rows of a ``WalkerBlock``; its base, and not made on its own."""
 
-    __slots__ = ("_columns", "_front", "_header", "_moves", "_records", "_row")
+    __slots__ = ("_columns", "_front", "_header", "_moves", "_records", "_row", "_writer")
 
     _header: Header
     _front: memoryview[int] | _Closed
+    _writer: memoryview[int]
     _records: tuple[npt.NDArray[Any], ...]
     _columns: tuple[Columns, ...]
     # By front word: front rows, back rows, back columns. One look-up for the hot path.
@@ -74,6 +75,12 @@ class Generations:
         """A walker's back row as the segment left it, before the swap makes it the front."""
         _, _, columns = self._moves[self._front[0]]
         return self._row(columns, index)
+
+    @property
+    def writer_word(self) -> memoryview[int]:
+        """Says whose map writes the block, see ``writer``."""
+        self._front[0]
+        return self._writer
 
     def owns(self, row: Row) -> bool:
         """Whether a row is one of this block's."""
@@ -121,6 +128,7 @@ class Generations:
         starts = (header.header_bytes, header.header_bytes + header.generation_bytes)
         self._header = header
         self._front = memoryview(memory)[FRONT_WORD].cast("q")
+        self._writer = memoryview(memory)[WRITER_WORD].cast("q")
         self._records = tuple(
             raw[start : start + n * record.itemsize].view(record) for start in starts
         )
@@ -136,6 +144,7 @@ class Generations:
 
     def _drop_rows(self) -> None:
         self._front = _Closed()
+        self._writer = memoryview(b"")  # lets go of the memory
         self._records = self._columns = self._moves = ()
 
     def _chosen(self, indices: npt.ArrayLike) -> npt.NDArray[np.intp]:

@@ -1,10 +1,11 @@
 """The first pages of a block's memory: everything that another process needs to use the rest.
 
-    0        128          192                   header_bytes        + generation_bytes
-    | fixed  | front word | description (text)  | generation 0 rows | generation 1 rows |
+    0        128                  192                   header_bytes        + generation_bytes
+    | fixed  | front, writer word | description (text)  | generation 0 rows | generation 1 rows |
 
-The fixed part is written once, before any other process can see the memory. The front word, alone
-on its cache line, says which generation is the front; only ``WalkerBlock.swap`` writes it.
+The fixed part is written once, before any other process can see the memory. The front word says
+which generation is the front; only ``WalkerBlock.swap`` writes it. The writer word says whose map
+writes the block, see ``writer``. Nothing else lies on their cache line.
 
 A header is decoded from a private copy and checked against the size of its memory, so a foreign or
 damaged file is refused with a reason. The checks guard against mistakes, not against an attacker
@@ -29,6 +30,7 @@ from ringwalk.memory.owner import Owner
 MAGIC = b"RINGWALK"
 VERSION = 1
 FRONT_WORD = slice(128, 136)
+WRITER_WORD = slice(136, 144)
 
 # magic, version, walkers, stride, header bytes, description bytes, owner (pid, start, namespace)
 _FIXED = struct.Struct("=8s8Q")
