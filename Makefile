@@ -9,7 +9,13 @@ BIN := $(VENV)/bin
 # because the hosts' pins clash (numpy 1 against 2). What is tested there is the wheel.
 HOSTS := $(notdir $(patsubst %/,%,$(dir $(wildcard tests/adapters/*/requirements.txt))))
 
-.PHONY: demo test packages test-core test-artifacts bench docs lint wheel clean $(HOSTS:%=test-%)
+# Every environment is made from a lock: exact versions, with hashes. What builds a source is locked
+# as well, so pip must not build in an environment of its own making.
+INSTALL := -m pip install --quiet --disable-pip-version-check --no-build-isolation
+LOCKED := $(INSTALL) --require-hashes --requirement
+
+.PHONY: demo test packages test-core test-artifacts bench docs lint wheel lock clean
+.PHONY: $(HOSTS:%=test-%)
 
 demo: $(VENV)/.built
 	$(BIN)/ringwalk demo
@@ -19,64 +25,82 @@ test: packages test-core test-artifacts $(HOSTS:%=test-%)
 packages:
 	.ci/packages
 
-test-core: $(VENV)/.built-test
+test-core: $(VENV)/.with-test $(VENV)/.built
 	$(BIN)/python -m pytest
 
-test-artifacts: $(VENV)/.built-test dist/.built
-	$(BIN)/python -m pytest tests/artifacts
+test-artifacts: $(VENV)/.with-test $(VENV)/.built dist/.built
+	$(BIN)/python -m pytest tests/artifacts -m "not newest"
 
 $(HOSTS:%=test-%): test-%: $(VENV)-%/.built
 	$(VENV)-$*/bin/python -m pytest tests/adapters/$*
 
-bench: $(VENV)/.built-bench $(VENV)-profit/.built
-	$(BIN)/python -m pytest benchmarks --benchmark-columns=min,median,iqr,rounds
+bench: $(VENV)-bench/.built $(VENV)-profit/.built
+	$(VENV)-bench/bin/python -m pytest benchmarks --benchmark-columns=min,median,iqr,rounds
 
-docs: $(VENV)/.built-docs
+docs: $(VENV)/.with-docs $(VENV)/.built
 	$(BIN)/python -m sphinx -q -W --keep-going docs build/site
 
-lint: $(VENV)/.built-lint
+lint: $(VENV)/.with-docs $(VENV)/.built
 	PATH="$(abspath $(BIN)):$$PATH" pre-commit run --all-files
+
+# Newer versions of everything, as one change to look at.
+lock: $(VENV)-uv/.made
+	PATH="$(abspath $(VENV)-uv/bin):$$PATH" $(VENV)-uv/bin/python requirements/lock.py
 
 wheel: dist/.built
 
 SOURCES := pyproject.toml setup.py $(shell find ext -name '*.[ch]' -o -name '*.pyx' -o -name '*.pxd')
 MODULES := $(shell find src/ringwalk -name '*.py' -o -name '*.pyi')
 
-dist/.built: $(VENV)/.made $(SOURCES) $(MODULES)
+dist/.built: $(VENV)/.with-run $(VENV)/.with-wheel $(SOURCES) $(MODULES)
 	rm -rf dist build/dist
 	mkdir -p build
-	$(BIN)/pip install --quiet --group wheel
-	$(BIN)/python -m build --outdir build/dist . > build/dist.log || { cat build/dist.log; exit 1; }
+	$(BIN)/python -m build --no-isolation --outdir build/dist . > build/dist.log || { cat build/dist.log; exit 1; }
 	PATH="$(abspath $(BIN)):$$PATH" auditwheel repair --wheel-dir dist build/dist/*.whl
 	mv build/dist/*.tar.gz dist
 	touch $@
 
-$(VENV)/.made:
+define MAKE_ENVIRONMENT
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Ringwalk needs Python 3.11 or newer, this is " + sys.version'
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --upgrade pip
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python $(LOCKED) requirements/installer.txt
+endef
+
+$(VENV)/.made: requirements/installer.txt
+	$(MAKE_ENVIRONMENT)
 	touch $@
 
-$(VENV)/.built: $(VENV)/.made $(SOURCES)
-	$(BIN)/pip install --quiet --editable .
+$(VENV)/.with-%: requirements/%.txt $(VENV)/.made
+	$(BIN)/python $(LOCKED) $<
 	touch $@
 
-$(VENV)/.built-%: $(VENV)/.built
-	$(BIN)/pip install --quiet --editable '.[$*]'
+$(VENV)/.built: $(VENV)/.with-run $(SOURCES)
+	$(BIN)/python $(INSTALL) --no-deps --editable .
 	touch $@
 
-$(VENV)-%/.made: tests/adapters/%/requirements.txt
-	$(PYTHON) -m venv --clear $(VENV)-$*
-	$(VENV)-$*/bin/pip install --quiet --upgrade pip
-	$(VENV)-$*/bin/pip install --quiet -r $<
+# Numpy first: geomm, which wepy needs, is a source whose setup.py imports it.
+define INSTALL_LOCKED
+	sed -n '/^numpy==/,/[^\\]$$/p' $< > $(@D)/numpy.txt
+	$(@D)/bin/python $(LOCKED) $(@D)/numpy.txt
+	$(@D)/bin/python $(LOCKED) $<
+endef
+
+# An environment of its own, of a host or of the benchmarks.
+$(VENV)-%/.made: tests/adapters/%/requirements.txt requirements/installer.txt
+	$(MAKE_ENVIRONMENT)
+	$(INSTALL_LOCKED)
+	touch $@
+
+$(VENV)-%/.made: requirements/%.txt requirements/installer.txt
+	$(MAKE_ENVIRONMENT)
+	$(INSTALL_LOCKED)
 	touch $@
 
 $(VENV)-%/.built: $(VENV)-%/.made dist/.built
-	$(VENV)-$*/bin/pip install --quiet --force-reinstall --no-deps dist/ringwalk-*.whl
-	$(VENV)-$*/bin/pip install --quiet dist/ringwalk-*.whl
+	$(@D)/bin/python $(INSTALL) --force-reinstall --no-deps dist/ringwalk-*.whl
 	touch $@
 
-.PRECIOUS: $(VENV)-%/.made
+.PRECIOUS: $(VENV)-%/.made $(VENV)/.with-%
 
 clean:
 	rm -rf $(VENV) $(VENV)-* build dist src/*.egg-info src/ringwalk/_core/*.so

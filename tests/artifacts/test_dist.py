@@ -5,6 +5,7 @@ The wheel is installed where there is no compiler and nothing else. Run by `make
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -74,6 +75,17 @@ def test_the_sdist_is_what_is_kept_in_git(sdist: Path) -> None:
     assert not [name for name in names if name.endswith((".so", ".pyc"))]
 
 
+def pins(lock: Path) -> dict[str, str]:
+    """Name and version of what a lock gives this Python."""
+    lines = re.findall(r"^[\w.-]+==[^\\\n]+", lock.read_text(), re.MULTILINE)
+    found = {}
+    for locked in map(Requirement, lines):
+        if locked.marker is None or locked.marker.evaluate():
+            (only,) = locked.specifier
+            found[locked.name] = only.version
+    return found
+
+
 def asked_by(wheel: Path, extra: str) -> list[Requirement]:
     with zipfile.ZipFile(wheel) as archive:
         (name,) = (n for n in archive.namelist() if n.endswith(".dist-info/METADATA"))
@@ -87,14 +99,14 @@ def asked_by(wheel: Path, extra: str) -> list[Requirement]:
 
 @pytest.mark.parametrize("host", ["wepy", "westpa", "profit", "jobmon"])
 def test_an_extra_admits_what_is_tested(wheel: Path, host: str) -> None:
-    lines = (ROOT / "tests/adapters" / host / "requirements.txt").read_text().splitlines()
-    pins = dict(line.split("==") for line in lines if not line.startswith(("#", "-")))
+    tested = pins(ROOT / "tests/adapters" / host / "requirements.txt")
     asked = asked_by(wheel, host)
     assert asked
     for requirement in asked:
-        assert requirement.specifier.contains(pins[requirement.name]), requirement
+        assert requirement.specifier.contains(tested[requirement.name.lower()]), requirement
 
 
+@pytest.mark.newest
 @pytest.mark.slow
 @pytest.mark.skipif(sys.version_info >= (3, 12), reason="proFit's numpy is for Python 3.11")
 def test_profits_extra_is_resolved_without_a_search(wheel: Path) -> None:
@@ -122,7 +134,12 @@ def test_it_works_without_a_compiler(wheel: Path, tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    run(folder / "python", "-m", "pip", "install", "--quiet", "--only-binary", ":all:", wheel)
+    # What it asks for is found by pip, in versions that do not change from one day to the next.
+    versions = tmp_path / "versions.txt"
+    locked = pins(ROOT / "requirements" / "run.txt")
+    versions.write_text("".join(f"{name}=={version}\n" for name, version in locked.items()))
+    install = ("-m", "pip", "install", "--quiet", "--only-binary", ":all:")
+    run(folder / "python", *install, "--constraint", versions, wheel)
     run(folder / "python", "-W", "error", "-c", USE)
     run(folder / "python", "-m", "pip", "check")
     assert "WorkerMapper ran 8 segments" in run(folder / "ringwalk", "doctor")

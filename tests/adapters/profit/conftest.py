@@ -14,10 +14,6 @@ from typing import Any
 import pytest
 
 HERE = Path(__file__).parent
-# What pip needs to ask proFit's old setup.py for its version. Not in the environment itself: an
-# installed setuptools_scm makes `import profit` fail.
-BUILD = ("setuptools==59.8.0", "wheel==0.45.1", "setuptools_scm==6.4.2", "packaging", "tomli")
-
 Case = Callable[[str], dict[str, Any]]
 
 
@@ -56,12 +52,13 @@ def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """proFit's source distribution from PyPI, unpacked: it has the tests and the examples."""
     folder = tmp_path_factory.mktemp("sdist")
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    tools = folder / "tools"
-    subprocess.run([*pip, "install", "--no-deps", "--target", tools, *BUILD], check=True)
+    tools, locked = folder / "tools", ("--require-hashes", "--requirement")
+    build = HERE / "sdist_build.txt"
+    subprocess.run([*pip, "install", "--target", tools, *locked, build], check=True)
     subprocess.run(
         [
             *(*pip, "download", "--no-deps", "--no-build-isolation", "--no-binary", "profit"),
-            *("--dest", folder, "profit==0.6"),
+            *("--dest", folder, *locked, HERE / "sdist.txt"),
         ],
         env={**os.environ, "PYTHONPATH": str(tools)},
         check=True,
