@@ -1,6 +1,8 @@
 # Two commands do everything on a machine with Python 3.11+ and a C compiler:
 #   make demo    create the environment, build, run the main job
 #   make test    the same, run all tests, those of the host packages included
+# A third for who changes something:
+#   make check   the short tests
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -14,25 +16,35 @@ HOSTS := $(notdir $(patsubst %/,%,$(dir $(wildcard tests/adapters/*/requirements
 INSTALL := -m pip install --quiet --disable-pip-version-check --no-build-isolation
 LOCKED := $(INSTALL) --require-hashes --requirement
 
-.PHONY: demo test packages test-core test-artifacts bench docs lint wheel lock clean
+.PHONY: demo test check test-python packages test-core test-artifacts bench docs lint wheel lock clean
 .PHONY: $(HOSTS:%=test-%)
 
 demo: $(VENV)/.built
 	$(BIN)/ringwalk demo
 
-test: packages test-core test-artifacts $(HOSTS:%=test-%)
+# Every suite runs, also after one that failed, and one table ends the run.
+test: packages
+	$(PYTHON) .ci/suites.py core artifacts $(HOSTS)
+
+# What one waits for before each commit: the core suite's short tests.
+check: $(VENV)/.with-test $(VENV)/.built
+	$(BIN)/python -m pytest -m "not slow" --ignore=tests/native --ignore=tests/test_docs_site.py
+
+# The core suite on another Python, in an environment of its own: make test-python PYTHON=python3.14
+test-python:
+	$(MAKE) test-core VENV=.venv-$(notdir $(PYTHON)) PYTHON=$(PYTHON)
 
 packages:
 	.ci/packages
 
 test-core: $(VENV)/.with-test $(VENV)/.built
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --junitxml=build/results/core.xml
 
 test-artifacts: $(VENV)/.with-test $(VENV)/.built dist/.built
-	$(BIN)/python -m pytest tests/artifacts -m "not newest"
+	$(BIN)/python -m pytest tests/artifacts -m "not newest" --junitxml=build/results/artifacts.xml
 
 $(HOSTS:%=test-%): test-%: $(VENV)-%/.built
-	$(VENV)-$*/bin/python -m pytest tests/adapters/$*
+	$(VENV)-$*/bin/python -m pytest tests/adapters/$* --junitxml=build/results/$*.xml
 
 bench: $(VENV)-bench/.built $(VENV)-profit/.built
 	$(VENV)-bench/bin/python -m pytest benchmarks --benchmark-columns=min,median,iqr,rounds
