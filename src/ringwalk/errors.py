@@ -9,6 +9,7 @@ would expect to catch. All of them pickle and copy, with their cause, context an
 from __future__ import annotations
 
 import os
+import resource
 from collections.abc import Mapping
 from concurrent.futures import BrokenExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -188,13 +189,24 @@ class BrokenExecutorError(RingwalkError, BrokenProcessPool):
     """An executor has no workers and can get none, or was ended while the task was open."""
 
 
+def size_limits() -> str:
+    """The limits of this process that keep its pools small; empty where there are none."""
+    kinds = ("ulimit -v", resource.RLIMIT_AS), ("ulimit -f", resource.RLIMIT_FSIZE)
+    limits = [(name, resource.getrlimit(kind)[0]) for name, kind in kinds]
+    return " and ".join(
+        f"{name} is {limit >> 20:,} MiB, of which each process of a pool may use a share"
+        for name, limit in limits
+        if limit != resource.RLIM_INFINITY
+    )
+
+
 def raise_for_status(status: int, errno: int) -> None:
     """Raise the exception for a native status (``ext/csrc/status.h``)."""
     if status in (2, 7):
         raise HeapFullError(
-            "shared memory for task payloads could not be had: the machine, its memory limit or "
-            "the heap's address space is exhausted. Free results that are no longer needed, use "
-            "fewer workers, or send less per task."
+            f"no shared memory for task payloads: {size_limits() or 'the machine has no more'}. "
+            "Free results that are no longer needed, use fewer workers, send less per task, or "
+            "raise the limit"
         )
     if status == 6:
         raise RingwalkError(

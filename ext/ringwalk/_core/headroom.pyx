@@ -7,7 +7,7 @@ from libc.stdint cimport uint64_t
 
 import os
 
-from ringwalk.errors import HeapFullError
+from ringwalk.errors import HeapFullError, size_limits
 
 cdef extern from "headroom.h" nogil:
     struct rw_headroom_t "rw_headroom":
@@ -36,8 +36,12 @@ def kills():
 def refuse(wanted):
     """Raise the HeapFullError for so many bytes, with what can be had."""
     left, cgroup = available()
-    where = "the machine has" if cgroup is None else f"the memory limit of {cgroup} leaves"
+    if left >= wanted and size_limits():
+        why = size_limits()
+    else:
+        where = "the machine has" if cgroup is None else f"the memory limit of {cgroup} leaves"
+        why = f"{where} {left:,} bytes"
     raise HeapFullError(
-        f"no shared memory for {wanted:,} bytes: {where} {left:,} bytes. Free results that are no "
+        f"no shared memory for {wanted:,} bytes: {why}. Free results that are no "
         "longer needed, use fewer workers, send less per task, or raise the limit"
     )

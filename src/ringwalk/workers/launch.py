@@ -18,7 +18,12 @@ from ringwalk._core import process
 from ringwalk._core.arena import Arena
 from ringwalk.workers.bootstrap import patiently, watched
 from ringwalk.workers.logs import HandlerLocks
-from ringwalk.workers.main_module import describe_main, import_main_when_needed, main_hidden
+from ringwalk.workers.main_module import (
+    check_working_directory,
+    describe_main,
+    import_main_when_needed,
+    main_hidden,
+)
 from ringwalk.workers.plan import Plan, Workspace
 from ringwalk.workers.setup import Setup
 from ringwalk.workers.template import Ends, become_template, run_worker
@@ -86,6 +91,7 @@ def spawn_template(
     Args:
         lazy: have each worker unpickle the setup, because the template would get threads by it.
     """
+    check_working_directory()
     context: Any = multiprocessing.get_context(method)  # typeshed knows no Process on the base
     process: BaseProcess = context.Process(
         target=_SpawnedTemplate(pickled_setup, space.plan, ends, lazy), name="ringwalk-template"

@@ -29,6 +29,17 @@ def describe_main() -> dict[str, str]:
     return {key: data[key] for key in _KEYS if key in data}
 
 
+def check_working_directory() -> None:
+    """Refuse to start an interpreter in a folder that is gone."""
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise ConfigError(
+            "the current working directory was removed, and a fresh interpreter begins in it: "
+            "os.chdir to another, or use start_method='fork'"
+        ) from error
+
+
 @contextmanager
 def main_hidden() -> Iterator[None]:
     """While multiprocessing starts a process, which is then not told of the script."""

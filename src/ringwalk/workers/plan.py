@@ -23,6 +23,7 @@ CAPACITY = 1 << 16
 # Address space is cheap, but x86-64 has 2^47 bytes of it and other mappings want some.
 _MOST_ADDRESS_SPACE = 1 << 45
 _LEAST_HEAP = 64 << 20
+_SHARE_OF_ADDRESSES = 4  # one in so many, where they are limited: the program needs the others
 
 
 def _pages(length: int) -> int:
@@ -51,7 +52,7 @@ class Plan:
         """Give each heap the machine's memory, or its share of a limited address space or file."""
         memory = os.sysconf("SC_PHYS_PAGES") * PAGESIZE
         most = {
-            "ulimit -v": _limit(resource.RLIMIT_AS) // 4,
+            "ulimit -v": _limit(resource.RLIMIT_AS) // _SHARE_OF_ADDRESSES,
             "ulimit -f": _limit(resource.RLIMIT_FSIZE),
             "": _MOST_ADDRESS_SPACE,
         }
@@ -59,11 +60,7 @@ class Plan:
         space = most[least] - cls(workers, 0, 0).heap(0)
         data = min(memory, space // (workers + 1) - heap_bytes(0)) // PAGESIZE * PAGESIZE
         if data < _LEAST_HEAP:
-            raise ConfigError(
-                f"{workers} workers and this process need {_LEAST_HEAP >> 20} MiB each of what "
-                f"they share, and the limit ({least}) leaves {most[least] >> 20} MiB for all: "
-                "raise it or use fewer workers"
-            )
+            raise ConfigError(_too_small(workers, least, most[least]))
         return cls(workers, data, usable_cpus())
 
     @property
@@ -81,6 +78,19 @@ class Plan:
     @property
     def size(self) -> int:
         return self.heap(self.workers + 1)
+
+
+def _too_small(workers: int, limit: str, room: int) -> str:
+    """All in MiB: what is needed is rounded up, what there is down."""
+    need = -(-Plan(workers, _LEAST_HEAP, 0).size >> 20)
+    told = f"{workers} workers and this process need {need} MiB of shared memory to map"
+    if not limit:
+        return f"{told}, more than a pool may have of the address space: use fewer workers"
+    share, kibibytes = f"leaves {room >> 20} MiB for it", need << 10
+    if limit == "ulimit -v":
+        share = f"leaves {room >> 20} MiB for it, a quarter of the limit"
+        kibibytes *= _SHARE_OF_ADDRESSES
+    return f"{told}, and {limit} {share}: use fewer workers, or raise it to {kibibytes} KiB"
 
 
 class Workspace:
