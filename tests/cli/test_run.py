@@ -318,6 +318,7 @@ def test_ctrl_c_writes_what_finished(run: Run, tmp_path: Path) -> None:
     )
     while len(list(tmp_path.glob("waits-*"))) < 2 and process.poll() is None:
         time.sleep(0.01)
+    time.sleep(2)  # rows are taken in as they finish, at the latest at the look once a second
     os.killpg(process.pid, signal.SIGINT)
     said, errors = process.communicate(timeout=60)
     assert process.returncode == 130
