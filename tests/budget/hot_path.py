@@ -30,7 +30,7 @@ def main(walkers: int, maps: int) -> None:
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})  # so that nobody spins: see patience.h
     with (
         WalkerBlock(walkers, weight="f8") as block,
-        WorkerMapper(no_op, 1, worker_init=prepare) as mapper,
+        WorkerMapper(no_op, 1, worker_init=prepare, start_method="fork") as mapper,
     ):
         for _ in range(maps):
             assert len(mapper.map(block)) == walkers
