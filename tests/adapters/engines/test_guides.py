@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -38,7 +37,6 @@ def run(folder: Path, program: str, *launcher: str | Path) -> str:
     done = subprocess.run(
         [*launcher, sys.executable, "run.py"],
         cwd=folder,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "0,1"},  # one asks for devices="auto"
         capture_output=True,
         text=True,
         timeout=200,
