@@ -2,6 +2,7 @@
 #include "ownership.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -28,7 +29,12 @@ const uint64_t *rw_ownership_begin(void) {
 }
 
 uint64_t rw_ownership_token(void) {
-    if (*page == 0)
-        *page = ++given;
-    return *page;
+    uint64_t token = __atomic_load_n(page, __ATOMIC_RELAXED);
+    if (token != 0)
+        return token;
+    uint64_t fresh = __atomic_add_fetch(&given, 1, __ATOMIC_RELAXED);
+    /* Another thread may have been first: then the number is its. */
+    if (__atomic_compare_exchange_n(page, &token, fresh, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+        return fresh;
+    return token;
 }

@@ -18,7 +18,7 @@
 /* Map the page; points at this process's number, 0 while it has none. NULL and errno. Once. */
 const uint64_t *rw_ownership_begin(void);
 
-/* This process's number, not 0. Not for two threads at once. */
+/* This process's number, not 0. From any thread. */
 uint64_t rw_ownership_token(void);
 
 #endif

@@ -268,6 +268,7 @@ class Mapper(ABC):
                                 block = columns[result.column].block  # type: ignore[union-attr]
                                 result = block.begun(walker)
                             yield walker, result
+                            self._check_owner()  # a forked child has the iterator, too
                     with self._room.inside(self._end):
                         self._check_open(setup)
                         self._finish(arguments, results)
