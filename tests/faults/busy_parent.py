@@ -75,7 +75,13 @@ def main() -> None:
     for cycle in range(int(sys.argv[4])):
         faulthandler.dump_traceback_later(100, exit=True)  # of this round; many take long
         try:
-            with KIND(segment, num_workers=2, max_retries=0, on_error="finish") as mapper:
+            with KIND(
+                segment,
+                num_workers=2,
+                max_retries=0,
+                on_error="finish",
+                start_method="fork",
+            ) as mapper:
                 try:
                     results = mapper.map(range(WALKERS), [cycle] * WALKERS)
                 except WorkerDied as error:
