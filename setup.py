@@ -1,6 +1,8 @@
 """Build the native core: plain C under ext/csrc, one thin Cython module a concept."""
 
+import os
 import platform
+import shlex
 import sys
 from glob import glob
 
@@ -18,6 +20,8 @@ if sys.platform != "linux" or platform.machine() not in MACHINES:
 # The last two warnings are about code that Cython generates.
 CFLAGS = ["-std=c11", "-O2", "-fvisibility=hidden", "-Wall", "-Wextra"]
 CFLAGS += ["-Wno-unused-parameter", "-Wno-sign-compare"]
+# setuptools puts the user's before ours, and of two that contradict each other the last one counts.
+CFLAGS += shlex.split(os.environ.get("CFLAGS", ""))
 
 # A concept keeps its name everywhere: csrc/ring.c, _core/ring.pyx, _core/ring.pyi.
 SOURCES = {
