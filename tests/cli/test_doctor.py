@@ -151,3 +151,19 @@ def test_a_reader_may_leave_early() -> None:
     command = f"{sys.executable} -m ringwalk doctor --json | head -1"
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     assert (done.stdout, done.stderr) == ("{\n", "")
+
+
+def test_it_works_without_the_package_s_metadata() -> None:
+    """From ``PYTHONPATH=src``, nothing says which versions are wanted."""
+    hidden = (
+        "import importlib.metadata as metadata\n"
+        "def missing(name): raise metadata.PackageNotFoundError(name)\n"
+        "metadata.requires = missing\n"
+        "from ringwalk.cli import main\n"
+        "main(['doctor'])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", hidden], capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
+    assert "is not installed" in done.stdout

@@ -30,7 +30,16 @@ _SUBJECTS = {"openmm": "OpenMM", "mpi": "MPI", "dask": "Dask"}
 
 def check_packages() -> Iterator[Finding]:
     """Look at every package that an adapter, or a part of ours, works with."""
-    requirements = [Requirement(text) for text in metadata.requires("ringwalk") or ()]
+    try:
+        requirements = [Requirement(text) for text in metadata.requires("ringwalk") or ()]
+    except metadata.PackageNotFoundError:
+        yield Finding(
+            "optional packages",
+            "absent",
+            "not looked at: Ringwalk runs from a folder and is not installed, so nothing says "
+            "which versions it needs (pip install --editable .)",
+        )
+        return
     for extra, names in HOSTS.items():
         for requirement in requirements:
             marker = requirement.marker
