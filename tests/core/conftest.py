@@ -6,6 +6,7 @@ import contextlib
 import os
 import platform
 import signal
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from mmap import PAGESIZE
@@ -42,8 +43,10 @@ class Child:
         os.kill(self.pid, signum)
 
     def await_sleep(self) -> None:
-        """Return once it sleeps on a futex; fail if it ends instead."""
+        """Return once it sleeps on a futex; fail if it ends instead, or never does."""
+        deadline = time.monotonic() + 60
         while True:
+            assert time.monotonic() < deadline, f"process {self.pid} does not sleep on a futex"
             call = Path(f"/proc/{self.pid}/syscall").read_text().split()
             if call[0] == str(_FUTEX):
                 return
