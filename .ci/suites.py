@@ -38,9 +38,9 @@ def run(name: str) -> Outcome:
     outcome = Outcome(name, time.monotonic() - began)
     if results.exists():
         read(results, outcome)
-    if code != 0 and not outcome.failed:
+    if not outcome.failed and (code != 0 or not results.exists()):
         outcome.failed = 1
-        outcome.failures.append(f"make test-{name} ended with {code}")
+        outcome.failures.append(f"make test-{name} ended with {code} and left no failed case")
     return outcome
 
 
