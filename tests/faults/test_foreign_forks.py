@@ -47,4 +47,5 @@ def test_ctrl_c_ends_what_runs_beside_forks(front: str, rounds: Callable[[int, i
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate()
         assert process.returncode == -signal.SIGINT, errors
-        assert errors.rstrip().endswith("KeyboardInterrupt")
+        # The threads that fork may complain of the interpreter's end after that.
+        assert "\nKeyboardInterrupt\n" in errors
