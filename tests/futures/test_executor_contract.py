@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -23,4 +24,8 @@ EXECUTORS = {
 @pytest.mark.parametrize("executor", EXECUTORS)
 def test_contract(executor: str, check: Check) -> None:
     make: Any = EXECUTORS[executor]
+    before = set(threading.enumerate())
     check(make)
+    # After shutdown(wait=False) the library's pool ends in a thread of its own.
+    for thread in set(threading.enumerate()) - before:
+        thread.join()
